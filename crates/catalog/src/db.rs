@@ -1,0 +1,83 @@
+//! The database seam: serializable transactions over SQL with typed parameters.
+
+mod sqlite;
+
+pub use sqlite::{Sqlite, SqliteOptions};
+
+use crate::Error;
+use futures_util::future::BoxFuture;
+use std::any::Any;
+
+/// A parameter or a column: the types of the shared dialect and no others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Value {
+    /// SQL NULL.
+    Null,
+    /// BIGINT.
+    Int(i64),
+    /// TEXT without U+0000.
+    Text(String),
+    /// BYTEA or BLOB.
+    Bytes(Vec<u8>),
+}
+
+/// One row of an answer. The accessors answer [`Error::Corrupt`] when a column has another type.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row(pub Vec<Value>);
+
+/// A transaction under way.
+///
+/// Statements are in the shared dialect (DESIGN 2.2): `$1`, `$2`, … as parameters, BIGINT, BYTEA and TEXT only, no LIKE, no
+/// ordering by text, nothing after an error. `sql` should be one of few texts: backends cache prepared statements by it.
+pub trait Txn: Send {
+    /// Runs a statement and answers the number of rows it changed.
+    fn execute<'a>(&'a mut self, sql: &'a str, params: Vec<Value>) -> BoxFuture<'a, Result<u64, Error>>;
+
+    /// Runs a query and answers its rows, all of them: the caller bounds them with LIMIT.
+    fn query<'a>(&'a mut self, sql: &'a str, params: Vec<Value>) -> BoxFuture<'a, Result<Vec<Row>, Error>>;
+
+    /// Makes this transaction one that the start of a collection cycle waits for (DESIGN 4). Answers the current epoch.
+    /// Taken by each transaction that creates a reference to a chunk.
+    fn hold_epoch_shared(&mut self) -> BoxFuture<'_, Result<i64, Error>>;
+}
+
+/// What a transaction answers, type erased; [`DbExt`] gives it its type back.
+pub type Outcome = Box<dyn Any + Send>;
+
+/// The body of a transaction. It may run several times, so it changes nothing but the transaction, and it awaits
+/// nothing but the transaction's own methods.
+pub type Work = Box<dyn for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<Outcome, Error>> + Send + Sync>;
+
+/// A transactional database.
+///
+/// A trait because there are real backends (SQLite, PostgreSQL) and faulty ones for tests.
+///
+/// Contract, tested by the contract suite:
+/// - `write` runs the body in a serializable transaction. When it answers `Ok`, the transaction is durable and every later
+///   `read` and `write` sees it. When the body answers an error, nothing of it is there. A body may be run again after a conflict.
+/// - `read` runs the body on a consistent view that contains every acknowledged write; the body must not change anything (refused).
+/// - After [`Error::CommitUnknown`] the caller finds out by reading.
+/// - Bodies of several callers may be committed together, yet each stands or falls alone.
+/// - The number of waiting transactions is bounded; beyond that callers wait.
+pub trait Db: Send + Sync + 'static {
+    /// Runs a read-write transaction.
+    fn write(&self, work: Work) -> BoxFuture<'_, Result<Outcome, Error>>;
+
+    /// Runs a read-only transaction.
+    fn read(&self, work: Work) -> BoxFuture<'_, Result<Outcome, Error>>;
+}
+
+/// Typed transactions on any [`Db`].
+pub trait DbExt {
+    /// [`Db::write`] with a typed answer.
+    fn transact<T, F>(&self, body: F) -> impl Future<Output = Result<T, Error>> + Send
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static;
+
+    /// [`Db::read`] with a typed answer.
+    fn view<T, F>(&self, body: F) -> impl Future<Output = Result<T, Error>> + Send
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static;
+}

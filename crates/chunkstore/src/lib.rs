@@ -1,0 +1,16 @@
+//! Where chunks live: the [`ChunkStore`] seam and its implementations.
+//!
+//! A chunk is the stored content of a block, a page of a block map, or a snapshot's own record. The
+//! store knows nothing of snapshots, catalogs or protocols: it is given bytes and answers a
+//! [`Location`]; the caller keeps that. A location is never written twice.
+
+mod buffer;
+mod error;
+mod store;
+
+pub use buffer::{AlignedBuf, BufferPool};
+pub use error::Error;
+pub use store::{
+    ChunkId, ChunkKind, ChunkStore, Codec, ContainerId, ContainerKind, ContainerRegistry,
+    ContainerState, ContainerStatus, Location, NewChunk, Stored,
+};
