@@ -8,9 +8,15 @@ mod buffer;
 mod error;
 mod store;
 
-pub use buffer::{AlignedBuf, BufferPool};
+pub use buffer::{ALIGNMENT, AlignedBuf, BufferPool};
 pub use error::Error;
 pub use store::{
     ChunkId, ChunkKind, ChunkStore, Codec, ContainerId, ContainerKind, ContainerRegistry,
     ContainerState, ContainerStatus, Location, NewChunk, Stored,
 };
+
+/// Most chunks in one [`ChunkStore::append`]: a batch takes a bounded part of the write queue.
+pub const BATCH_CHUNKS_MAX: usize = 1024;
+
+/// Most bytes of content in one chunk: a block. Pages and snapshot records are far smaller.
+pub const CHUNK_BYTES_MAX: usize = types::BLOCK_BYTES;
