@@ -1,1 +1,23 @@
-//! (being written)
+//! Who is asking: Signature Version 4, access keys and accounts.
+//!
+//! A request is authenticated in two steps, because block data streams (SPEC 4.2, DESIGN 4): [`Verifier::open`] judges
+//! everything that needs no secret, before the body is read; the caller looks the key up in a [`KeyStore`]; then
+//! [`Claim::verify`] recomputes the signature. What the signature says about the body is in [`Claim::payload`].
+//!
+//! Deliberately absent: a replay cache. Clients send the same signature twice within a second (SPEC 3.16), so an equal
+//! signature is not a replay.
+
+pub mod accounts;
+mod error;
+mod keys;
+mod root_key;
+pub mod sigv4;
+
+pub use accounts::{Credential, KeyState, KeyStore};
+pub use error::{AuthError, DateMismatch, Form, MissingParts, ScopeFaults};
+pub use keys::{AccessKeyId, SecretKey};
+pub use root_key::{RootKey, RootKeyError, SealError};
+pub use sigv4::{
+    Claim, Payload, PayloadHash, RequestHead, Service, SignError, Signed, Signer, SignerOptions,
+    UnsignedPayload, Verifier, VerifierOptions,
+};

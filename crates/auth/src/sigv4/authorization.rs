@@ -1,0 +1,165 @@
+//! The two places where a signature stands, taken apart: the `Authorization` header and the query (SPEC 4.1).
+//!
+//! ```text
+//! AWS4-HMAC-SHA256 Credential=<key id>/<yyyymmdd>/<region>/<service>/aws4_request, SignedHeaders=<a;b;c>, Signature=<hex>
+//! ```
+//!
+//! Nothing is judged here but form: which parts are there, each at most once, within the limits.
+
+use super::limits::{AUTHORIZATION_BYTES_MAX, QUERY_BYTES_MAX, QUERY_PARAMETERS_MAX};
+use super::{ALGORITHM, canonical, echo};
+use crate::{AuthError, Form, MissingParts};
+use std::borrow::Cow;
+
+/// A complete signature.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Authorization {
+    /// The credential: key id and scope.
+    pub(super) credential: String,
+    /// The names of the signed headers, as sent.
+    pub(super) signed_headers: String,
+    /// The signature, as sent.
+    pub(super) signature: String,
+    /// The date, as sent.
+    pub(super) date: String,
+    /// Only in the query form: the life time in seconds, as sent, and the session token.
+    pub(super) presigned: Option<Presigned>,
+}
+
+/// What only the query form has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Presigned {
+    pub(super) expires: String,
+    pub(super) session_token: Option<String>,
+}
+
+/// Reads the header form. `date` is the text of `X-Amz-Date`, or of `Date` where there is none.
+pub(super) fn parse_header(
+    header: &[u8],
+    date: Option<String>,
+) -> Result<Authorization, AuthError> {
+    if header.len() > AUTHORIZATION_BYTES_MAX {
+        return Err(AuthError::TooLarge {
+            what: "Authorization header",
+            limit: "8 KiB",
+        });
+    }
+    let header = String::from_utf8_lossy(header);
+    let header = header.trim();
+    let (algorithm, parameters) = header.split_once([' ', '\t']).unwrap_or((header, ""));
+    if algorithm != ALGORITHM {
+        return Err(AuthError::UnsupportedAlgorithm {
+            algorithm: echo(algorithm),
+        });
+    }
+    let (mut credential, mut signed_headers, mut signature) = (None, None, None);
+    for parameter in parameters.split(',') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = value.trim();
+        match name.trim() {
+            "Credential" => set(&mut credential, "Credential", value.into())?,
+            "SignedHeaders" => set(&mut signed_headers, "SignedHeaders", value.into())?,
+            "Signature" => set(&mut signature, "Signature", value.into())?,
+            _ => {}
+        }
+    }
+    let date = date.filter(|date| !date.is_empty());
+    match (credential, signed_headers, signature, date) {
+        (Some(credential), Some(signed_headers), Some(signature), Some(date)) => {
+            Ok(Authorization {
+                credential,
+                signed_headers,
+                signature,
+                date,
+                presigned: None,
+            })
+        }
+        (credential, signed_headers, signature, date) => Err(AuthError::Incomplete(MissingParts {
+            form: Form::Header(echo(header)),
+            credential: credential.is_none(),
+            signature: signature.is_none(),
+            signed_headers: signed_headers.is_none(),
+            date: date.is_none(),
+            expires: false,
+        })),
+    }
+}
+
+/// Reads the query form; `None` when the query does not ask for it.
+pub(super) fn parse_query(raw: &str) -> Result<Option<Authorization>, AuthError> {
+    if raw.len() > QUERY_BYTES_MAX {
+        return Err(AuthError::TooLarge {
+            what: "query",
+            limit: "64 KiB",
+        });
+    }
+    let (mut algorithm, mut credential, mut signed_headers, mut signature) =
+        (None, None, None, None);
+    let (mut date, mut expires, mut session_token) = (None, None, None);
+    for (position, (name, value)) in canonical::pairs(raw).enumerate() {
+        if position == QUERY_PARAMETERS_MAX {
+            return Err(AuthError::TooLarge {
+                what: "query",
+                limit: "1000 parameters",
+            });
+        }
+        let value = String::from_utf8_lossy(&value);
+        match name.as_ref() {
+            b"X-Amz-Algorithm" => set(&mut algorithm, "X-Amz-Algorithm", value)?,
+            b"X-Amz-Credential" => set(&mut credential, "X-Amz-Credential", value)?,
+            b"X-Amz-SignedHeaders" => set(&mut signed_headers, "X-Amz-SignedHeaders", value)?,
+            b"X-Amz-Signature" => set(&mut signature, "X-Amz-Signature", value)?,
+            b"X-Amz-Date" => set(&mut date, "X-Amz-Date", value)?,
+            b"X-Amz-Expires" => set(&mut expires, "X-Amz-Expires", value)?,
+            b"X-Amz-Security-Token" => set(&mut session_token, "X-Amz-Security-Token", value)?,
+            _ => {}
+        }
+    }
+    match algorithm {
+        None => return Ok(None),
+        Some(algorithm) if algorithm != ALGORITHM => {
+            return Err(AuthError::UnsupportedAlgorithm {
+                algorithm: echo(&algorithm),
+            });
+        }
+        Some(_) => {}
+    }
+    match (credential, signed_headers, signature, date, expires) {
+        (Some(credential), Some(signed_headers), Some(signature), Some(date), Some(expires)) => {
+            let presigned = Some(Presigned {
+                expires,
+                session_token,
+            });
+            Ok(Some(Authorization {
+                credential,
+                signed_headers,
+                signature,
+                date,
+                presigned,
+            }))
+        }
+        (credential, signed_headers, signature, date, expires) => {
+            Err(AuthError::Incomplete(MissingParts {
+                form: Form::Query,
+                credential: credential.is_none(),
+                signature: signature.is_none(),
+                signed_headers: signed_headers.is_none(),
+                date: date.is_none(),
+                expires: expires.is_none(),
+            }))
+        }
+    }
+}
+
+/// Keeps a value unless there is one already; an empty one counts as missing.
+fn set(
+    slot: &mut Option<String>,
+    name: &'static str,
+    value: Cow<'_, str>,
+) -> Result<(), AuthError> {
+    if slot.is_some() {
+        return Err(AuthError::Repeated { name });
+    }
+    *slot = (!value.is_empty()).then(|| value.into_owned());
+    Ok(())
+}

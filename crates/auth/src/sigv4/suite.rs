@@ -1,0 +1,1 @@
+//! The published Signature Version 4 test suite, and vectors of the EBS direct APIs.
