@@ -1,29 +1,16 @@
 //! The database seam: serializable transactions over SQL with typed parameters.
 
+mod batch;
 mod sqlite;
+mod value;
 
-pub use sqlite::{Sqlite, SqliteOptions};
+pub use batch::{Batch, GROUP_ROWS_MAX, groups};
+pub use sqlite::{Sqlite, SqliteCounts, SqliteOptions};
+pub use value::{Row, Value};
 
 use crate::Error;
 use futures_util::future::BoxFuture;
 use std::any::Any;
-
-/// A parameter or a column: the types of the shared dialect and no others.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Value {
-    /// SQL NULL.
-    Null,
-    /// BIGINT.
-    Int(i64),
-    /// TEXT without U+0000.
-    Text(String),
-    /// BYTEA or BLOB.
-    Bytes(Vec<u8>),
-}
-
-/// One row of an answer. The accessors answer [`Error::Corrupt`] when a column has another type.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Row(pub Vec<Value>);
 
 /// A transaction under way.
 ///
@@ -31,10 +18,18 @@ pub struct Row(pub Vec<Value>);
 /// ordering by text, nothing after an error. `sql` should be one of few texts: backends cache prepared statements by it.
 pub trait Txn: Send {
     /// Runs a statement and answers the number of rows it changed.
-    fn execute<'a>(&'a mut self, sql: &'a str, params: Vec<Value>) -> BoxFuture<'a, Result<u64, Error>>;
+    fn execute<'a>(
+        &'a mut self,
+        sql: &'a str,
+        params: Vec<Value>,
+    ) -> BoxFuture<'a, Result<u64, Error>>;
 
     /// Runs a query and answers its rows, all of them: the caller bounds them with LIMIT.
-    fn query<'a>(&'a mut self, sql: &'a str, params: Vec<Value>) -> BoxFuture<'a, Result<Vec<Row>, Error>>;
+    fn query<'a>(
+        &'a mut self,
+        sql: &'a str,
+        params: Vec<Value>,
+    ) -> BoxFuture<'a, Result<Vec<Row>, Error>>;
 
     /// Makes this transaction one that the start of a collection cycle waits for (DESIGN 4). Answers the current epoch.
     /// Taken by each transaction that creates a reference to a chunk.
@@ -46,7 +41,8 @@ pub type Outcome = Box<dyn Any + Send>;
 
 /// The body of a transaction. It may run several times, so it changes nothing but the transaction, and it awaits
 /// nothing but the transaction's own methods.
-pub type Work = Box<dyn for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<Outcome, Error>> + Send + Sync>;
+pub type Work =
+    Box<dyn for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<Outcome, Error>> + Send + Sync>;
 
 /// A transactional database.
 ///
@@ -80,4 +76,74 @@ pub trait DbExt {
     where
         T: Send + 'static,
         F: for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static;
+}
+
+impl<D: Db + ?Sized> DbExt for D {
+    async fn transact<T, F>(&self, body: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+    {
+        Ok(restore(self.write(erase(body)).await?))
+    }
+
+    async fn view<T, F>(&self, body: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+    {
+        Ok(restore(self.read(erase(body)).await?))
+    }
+}
+
+fn erase<T, F>(body: F) -> Work
+where
+    T: Send + 'static,
+    F: for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+{
+    fn work<F>(erased: F) -> Work
+    where
+        F: for<'t> Fn(&'t mut dyn Txn) -> BoxFuture<'t, Result<Outcome, Error>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        Box::new(erased)
+    }
+    work(move |txn| {
+        let typed = body(txn);
+        Box::pin(async move { Ok(Box::new(typed.await?) as Outcome) })
+    })
+}
+
+fn restore<T: 'static>(outcome: Outcome) -> T {
+    *outcome
+        .downcast()
+        .expect("a backend answers what the body answered")
+}
+
+/// What [`Txn::hold_epoch_shared`] reads; PostgreSQL adds the lock.
+const SELECT_EPOCH: &str = "SELECT number FROM meta WHERE name = 'epoch'";
+
+fn epoch_of(rows: &[Row]) -> Result<i64, Error> {
+    match rows.first() {
+        Some(row) => row.int(0, "meta"),
+        None => Err(Error::Corrupt {
+            table: "meta",
+            reason: "the epoch is missing".to_owned(),
+        }),
+    }
+}
+
+/// PostgreSQL's TEXT cannot hold U+0000, so no backend takes it.
+fn check_params(params: &[Value]) -> Result<(), Error> {
+    match params
+        .iter()
+        .position(|value| matches!(value, Value::Text(text) if text.contains('\0')))
+    {
+        Some(index) => Err(Error::Statement {
+            reason: format!("parameter ${} holds U+0000", index + 1),
+        }),
+        None => Ok(()),
+    }
 }

@@ -39,11 +39,42 @@ pub enum Error {
         reason: String,
     },
     /// The data was written by a newer version.
-    #[error("the catalog has format version {found}, this program knows versions up to {known}; run a newer drystone")]
+    #[error(
+        "the catalog has format version {found}, this program knows versions up to {known}; run a newer drystone"
+    )]
     NewerFormat {
         /// The version found.
         found: i64,
         /// The newest version known here.
         known: i64,
     },
+}
+
+impl Error {
+    /// The same error once more, for several callers that share a fate.
+    pub(crate) fn same(&self) -> Error {
+        match self {
+            Error::Unavailable { reason } => Error::Unavailable {
+                reason: reason.clone(),
+            },
+            Error::CommitUnknown { reason } => Error::CommitUnknown {
+                reason: reason.clone(),
+            },
+            Error::Io { reason } => Error::Io {
+                reason: reason.clone(),
+            },
+            Error::NoSpace => Error::NoSpace,
+            Error::Corrupt { table, reason } => Error::Corrupt {
+                table,
+                reason: reason.clone(),
+            },
+            Error::Statement { reason } => Error::Statement {
+                reason: reason.clone(),
+            },
+            Error::NewerFormat { found, known } => Error::NewerFormat {
+                found: *found,
+                known: *known,
+            },
+        }
+    }
 }

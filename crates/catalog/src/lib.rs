@@ -3,8 +3,19 @@
 //! [`Db`] is the seam; what stands above it (records and their statements) is written once, in the
 //! shared dialect of DESIGN 2.2. One file holds the schema; statements live beside the record they serve.
 
+pub mod accounts;
+pub mod chunks;
+pub mod client_tokens;
+pub mod containers;
 pub mod db;
 mod error;
+pub mod meta;
+pub mod put_entries;
+pub mod schema;
+pub mod snapshots;
+pub mod tags;
+pub mod token_keys;
 
-pub use db::{Db, DbExt, Row, Txn, Value};
+pub use chunks::Location;
+pub use db::{Batch, Db, DbExt, Row, Txn, Value};
 pub use error::Error;
