@@ -1,0 +1,128 @@
+//! Containers of the chunk store, and the frames in them that are to be freed.
+//!
+//! Rows of containers stay when the container is gone, and ids come from a counter: an id, and so a location, is never
+//! given out twice (DESIGN 2.3, 5).
+
+use crate::{Batch, Error, Location, Txn, Value, meta};
+
+const TABLE: &str = "containers";
+const FREES: &str = "frees";
+
+/// A container as the chunk store describes it; kind and state are its numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ContainerRecord {
+    /// Its id.
+    pub id: u64,
+    /// What it may hold.
+    pub kind: u8,
+    /// Where in its life it is.
+    pub state: u8,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// Gives out the next id.
+pub async fn reserve(txn: &mut dyn Txn) -> Result<u64, Error> {
+    let id = last_reserved(txn).await? + 1;
+    meta::set_number(txn, meta::LAST_CONTAINER, i64::try_from(id).unwrap_or(i64::MAX)).await?;
+    Ok(id)
+}
+
+/// The highest id ever given out; 0 before the first.
+pub async fn last_reserved(txn: &mut dyn Txn) -> Result<u64, Error> {
+    let last = meta::number(txn, meta::LAST_CONTAINER).await?.unwrap_or_default();
+    u64::try_from(last)
+        .map_err(|_| Error::Corrupt { table: TABLE, reason: format!("{last} is no container id") })
+}
+
+/// Writes a container's record, new or in place of the old one.
+pub async fn record(txn: &mut dyn Txn, container: ContainerRecord) -> Result<(), Error> {
+    txn.execute(
+        "INSERT INTO containers (container, kind, state, bytes) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (container) DO UPDATE SET kind = excluded.kind, state = excluded.state, \
+         bytes = excluded.bytes",
+        vec![
+            container.id.try_into()?,
+            container.kind.into(),
+            container.state.into(),
+            container.bytes.try_into()?,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Every container whose state is not `except`, by id.
+pub async fn all_except(txn: &mut dyn Txn, except: u8) -> Result<Vec<ContainerRecord>, Error> {
+    let rows = txn
+        .query(
+            "SELECT container, kind, state, bytes FROM containers WHERE state <> $1 \
+             ORDER BY container",
+            vec![except.into()],
+        )
+        .await?;
+    let small = |number: u32| {
+        u8::try_from(number)
+            .map_err(|_| Error::Corrupt { table: TABLE, reason: format!("{number} is out of range") })
+    };
+    rows.iter()
+        .map(|row| {
+            Ok(ContainerRecord {
+                id: row.uint(0, TABLE)?,
+                kind: small(row.uint32(1, TABLE)?)?,
+                state: small(row.uint32(2, TABLE)?)?,
+                bytes: row.uint(3, TABLE)?,
+            })
+        })
+        .collect()
+}
+
+static INSERT_FREES: Batch = Batch::new(
+    "INSERT INTO frees (container, frame_offset, frame_length) VALUES ",
+    0,
+    "(?, ?, ?)",
+    " ON CONFLICT (container, frame_offset) DO NOTHING",
+);
+
+static DELETE_FREES: Batch =
+    Batch::any_of("DELETE FROM frees WHERE ", 0, "(container = ? AND frame_offset = ?)", "");
+
+/// Notes frames that no record names any more.
+pub async fn insert_frees(txn: &mut dyn Txn, frames: &[Location]) -> Result<(), Error> {
+    let rows = frames
+        .iter()
+        .map(|frame| Ok([frame.container.try_into()?, frame.offset.try_into()?, frame.length.into()]))
+        .collect::<Result<Vec<[Value; 3]>, Error>>()?;
+    INSERT_FREES.execute(txn, &[], rows).await?;
+    Ok(())
+}
+
+/// At most `limit` frames to free.
+pub async fn some_frees(txn: &mut dyn Txn, limit: u32) -> Result<Vec<Location>, Error> {
+    let rows = txn
+        .query(
+            "SELECT container, frame_offset, frame_length FROM frees \
+             ORDER BY container, frame_offset LIMIT $1",
+            vec![limit.into()],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Location {
+                container: row.uint(0, FREES)?,
+                offset: row.uint(1, FREES)?,
+                length: row.uint32(2, FREES)?,
+            })
+        })
+        .collect()
+}
+
+/// Forgets frames that have been freed.
+pub async fn delete_frees(txn: &mut dyn Txn, frames: &[Location]) -> Result<(), Error> {
+    let rows = frames
+        .iter()
+        .map(|frame| Ok([frame.container.try_into()?, frame.offset.try_into()?]))
+        .collect::<Result<Vec<[Value; 2]>, Error>>()?;
+    DELETE_FREES.execute(txn, &[], rows).await?;
+    Ok(())
+}

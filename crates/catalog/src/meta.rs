@@ -1,0 +1,58 @@
+//! Single facts about the whole store.
+
+use crate::{Error, Txn, Value};
+
+const TABLE: &str = "meta";
+
+/// The version of the schema.
+pub const FORMAT_VERSION: &str = "format_version";
+/// Sixteen random bytes that every segment and frame carries.
+pub const STORE_ID: &str = "store_id";
+/// When the store was made, in Unix milliseconds.
+pub const CREATED_AT: &str = "created_at";
+/// The number of the current collection cycle.
+pub const EPOCH: &str = "epoch";
+/// The highest container id ever given out.
+pub const LAST_CONTAINER: &str = "last_container";
+
+/// The number called `name`.
+pub async fn number(txn: &mut dyn Txn, name: &str) -> Result<Option<i64>, Error> {
+    let rows = txn.query("SELECT number FROM meta WHERE name = $1", vec![name.into()]).await?;
+    rows.first().map(|row| row.int(0, TABLE)).transpose()
+}
+
+/// The bytes called `name`.
+pub async fn bytes(txn: &mut dyn Txn, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    let rows = txn.query("SELECT bytes FROM meta WHERE name = $1", vec![name.into()]).await?;
+    rows.first().map(|row| row.bytes(0, TABLE).map(<[u8]>::to_vec)).transpose()
+}
+
+/// Sets the number called `name`.
+pub async fn set_number(txn: &mut dyn Txn, name: &str, number: i64) -> Result<(), Error> {
+    txn.execute(
+        "INSERT INTO meta (name, number) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET number = excluded.number",
+        vec![name.into(), Value::Int(number)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Sets the bytes called `name`.
+pub async fn set_bytes(txn: &mut dyn Txn, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    txn.execute(
+        "INSERT INTO meta (name, bytes) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET bytes = excluded.bytes",
+        vec![name.into(), bytes.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The sixteen bytes that tell this store's segments from another's.
+pub async fn store_id(txn: &mut dyn Txn) -> Result<[u8; 16], Error> {
+    bytes(txn, STORE_ID)
+        .await?
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(Error::Corrupt { table: TABLE, reason: "no store id of 16 bytes".to_owned() })
+}
