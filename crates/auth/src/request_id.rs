@@ -22,7 +22,8 @@ impl RequestId {
 
     /// The id as the value of a header.
     pub fn header_value(self) -> HeaderValue {
-        HeaderValue::try_from(self.to_string()).expect("hex digits and hyphens may stand in a header")
+        HeaderValue::try_from(self.to_string())
+            .expect("hex digits and hyphens may stand in a header")
     }
 }
 
@@ -54,8 +55,15 @@ mod tests {
         for _ in 0..100 {
             let text = RequestId::generate(&random).to_string();
             let groups: Vec<&str> = text.split('-').collect();
-            assert_eq!(groups.iter().map(|group| group.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
-            assert!(text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()), "{text}");
+            assert_eq!(
+                groups.iter().map(|group| group.len()).collect::<Vec<_>>(),
+                [8, 4, 4, 4, 12]
+            );
+            assert!(
+                text.bytes()
+                    .all(|byte| byte == b'-' || byte.is_ascii_hexdigit()),
+                "{text}"
+            );
             assert!(groups[2].starts_with('4'), "{text}");
             assert!(groups[3].starts_with(['8', '9', 'a', 'b']), "{text}");
         }
