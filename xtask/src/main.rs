@@ -1,2 +1,56 @@
-//! (being written)
-fn main() {}
+//! The project's own commands: `cargo xtask check`, `test`, `tidy`, `conformance`, `fuzz`.
+//!
+//! `check` and `test` together are what continuous integration runs; nothing passes there that cannot
+//! be run here. Every command prints what it starts, so that each step can be repeated by hand.
+
+// Tools may be looked for in the environment, and a suite's time is measured: xtask is never shipped.
+#![allow(clippy::disallowed_methods)]
+
+mod check;
+mod clients;
+mod command;
+mod conformance;
+mod fuzz;
+mod tally;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  check                        formatting, lints, tidy, doc tests, licences, spelling
+  test [SUITE...]              every test; or some of: workspace, python, aws-cli, javascript
+  tidy                         the house rules that no compiler knows
+  conformance                  the same story through the Rust SDK (builds for minutes)
+  fuzz [--seconds N] [TARGET]  each fuzz target for N seconds (default 30)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match command {
+        "check" => check::run(rest),
+        "test" => test::run(rest),
+        "tidy" => tidy::run(rest),
+        "conformance" => conformance::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => Err(anyhow::anyhow!("no command {other:?}\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
