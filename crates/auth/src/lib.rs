@@ -16,7 +16,9 @@ mod root_key;
 pub mod sigv4;
 pub mod token_keys;
 
-pub use accounts::{Credential, KeyState, KeyStore};
+pub use accounts::{
+    Credential, KeyState, KeyStore, KeyStoreError, KeyStoreOptions, KeySummary, NewKey,
+};
 pub use authenticate::{Authenticator, Caller, Unproven};
 pub use error::{AuthError, DateMismatch, Form, MissingParts, ScopeFaults};
 pub use keys::{AccessKeyId, SecretKey};

@@ -22,7 +22,9 @@ use types::{Digest, TestClock};
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
 fn testdata(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata")
+        .join(name)
 }
 
 /// A request as the suite writes it.
@@ -39,8 +41,10 @@ impl Request {
         let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
         let mut lines = head.lines();
         let line = lines.next().expect("a request line");
-        let (method, target) =
-            line.trim_end_matches(" HTTP/1.1").split_once(' ').expect("a target");
+        let (method, target) = line
+            .trim_end_matches(" HTTP/1.1")
+            .split_once(' ')
+            .expect("a target");
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (target, None),
@@ -100,7 +104,11 @@ struct Case {
 
 impl Case {
     fn load(path: PathBuf) -> Case {
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("a name")
+            .to_owned();
         let context = fs::read_to_string(path.join("context.json")).unwrap_or_default();
         let context: Value = serde_json::from_str(&context).unwrap_or_default();
         let is = |member: &str| context[member].as_bool();
@@ -166,10 +174,17 @@ impl Case {
 
     /// Checks the canonical request and the string to sign on the way to the signature.
     fn check_texts(&self, request: &Request, signed_headers: &str, form: &str) {
-        let Some(expected) = self.read(&format!("{form}-canonical-request.txt")) else { return };
+        let Some(expected) = self.read(&format!("{form}-canonical-request.txt")) else {
+            return;
+        };
         let headers: Vec<_> = signed_headers
             .split(';')
-            .map(|name| (name, canonical::header_value(&request.headers, name).expect("signed")))
+            .map(|name| {
+                (
+                    name,
+                    canonical::header_value(&request.headers, name).expect("signed"),
+                )
+            })
             .collect();
         let mut canonical_request = canonical::request_head(
             &request.method,
@@ -181,12 +196,25 @@ impl Case {
             &headers,
             signed_headers,
         );
-        let PayloadHash::Digest(body) = request.payload_hash() else { unreachable!() };
+        let PayloadHash::Digest(body) = request.payload_hash() else {
+            unreachable!()
+        };
         canonical_request.update(body.to_string().as_bytes());
         let digest = canonical_request.finish();
-        assert_eq!(digest, Digest::of(expected.as_bytes()), "{} {form}: {expected}", self.name);
-        let Some(expected) = self.read(&format!("{form}-string-to-sign.txt")) else { return };
-        let scope = Scope { day: &self.date[..8], region: self.region, service: self.service };
+        assert_eq!(
+            digest,
+            Digest::of(expected.as_bytes()),
+            "{} {form}: {expected}",
+            self.name
+        );
+        let Some(expected) = self.read(&format!("{form}-string-to-sign.txt")) else {
+            return;
+        };
+        let scope = Scope {
+            day: &self.date[..8],
+            region: self.region,
+            service: self.service,
+        };
         let to_sign = canonical::string_to_sign(self.date, &scope, digest);
         assert_eq!(to_sign, expected.trim_end(), "{} {form}", self.name);
     }
@@ -206,15 +234,23 @@ fn cases() -> Vec<Case> {
 #[test]
 fn header_form_of_the_suite() {
     for case in cases() {
-        let text = case.read("header-signed-request.txt").expect("a signed request");
+        let text = case
+            .read("header-signed-request.txt")
+            .expect("a signed request");
         let mut signed = Request::parse(&text);
         if case.name == "double-encode-path" {
             // Its signed request lacks the date, and belongs to other credentials than its canonical request.
-            signed.headers.insert("x-amz-date", HeaderValue::from_static("20210511T154045Z"));
+            signed
+                .headers
+                .insert("x-amz-date", HeaderValue::from_static("20210511T154045Z"));
             case.check_texts(&signed, "host;x-amz-date", "header");
             continue;
         }
-        let header = signed.headers.get("authorization").expect("a header").as_bytes();
+        let header = signed
+            .headers
+            .get("authorization")
+            .expect("a header")
+            .as_bytes();
         let parts = authorization::parse_header(header, Some(case.date.to_owned()))
             .expect("a complete header");
         case.check_texts(&signed, &parts.signed_headers, "header");
@@ -232,12 +268,25 @@ fn header_form_of_the_suite() {
         }
         let made = case
             .signer()
-            .sign_as(&plain.head(), plain.payload_hash(), case.millis(), case.path_rule)
+            .sign_as(
+                &plain.head(),
+                plain.payload_hash(),
+                case.millis(),
+                case.path_rule,
+            )
             .expect("a signature");
         assert_eq!(made.signature, parts.signature, "{}", case.name);
-        let authorization = made.headers.iter().find(|(name, _)| name == "authorization");
+        let authorization = made
+            .headers
+            .iter()
+            .find(|(name, _)| name == "authorization");
         let (_, authorization) = authorization.expect("an Authorization header");
-        assert_eq!(authorization.as_bytes(), header.trim_ascii(), "{}", case.name);
+        assert_eq!(
+            authorization.as_bytes(),
+            header.trim_ascii(),
+            "{}",
+            case.name
+        );
     }
 }
 
@@ -260,7 +309,9 @@ fn query_form_of_the_suite() {
             signed.query = Some(parts.join("&"));
         }
         let query = signed.query.as_deref().expect("a query");
-        let parts = authorization::parse_query(query).expect("complete").expect("presigned");
+        let parts = authorization::parse_query(query)
+            .expect("complete")
+            .expect("presigned");
         case.check_texts(&signed, &parts.signed_headers, "query");
         assert_eq!(case.verify(&signed), Ok(()), "{}", case.name);
 
@@ -272,7 +323,12 @@ fn query_form_of_the_suite() {
             .presign_as(&plain.head(), body, 3600, case.millis(), case.path_rule)
             .expect("a query");
         let expected = case.read("query-signature.txt").expect("a signature");
-        assert_eq!(query.rsplit('=').next(), Some(expected.trim_end()), "{}", case.name);
+        assert_eq!(
+            query.rsplit('=').next(),
+            Some(expected.trim_end()),
+            "{}",
+            case.name
+        );
         plain.query = Some(query);
         assert_eq!(case.verify(&plain), Ok(()), "{}", case.name);
     }
@@ -301,7 +357,10 @@ fn ebs_vectors() {
         let mut headers = HeaderMap::new();
         for (name, value) in case["headers"].as_object().expect("headers") {
             let value = HeaderValue::from_str(value.as_str().expect("text")).expect("a value");
-            headers.insert(HeaderName::from_bytes(name.as_bytes()).expect("a name"), value);
+            headers.insert(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                value,
+            );
         }
         let unsigned = member("payload_hash") == "UNSIGNED-PAYLOAD";
         let payload_hash = match member("body") {
@@ -315,24 +374,43 @@ fn ebs_vectors() {
         };
         let query = Some(member("query")).filter(|query| !query.is_empty());
         let (method, path) = (member("method"), member("path"));
-        let unsigned_head = RequestHead { method, path, query, headers: &headers.clone() };
+        let unsigned_head = RequestHead {
+            method,
+            path,
+            query,
+            headers: &headers.clone(),
+        };
         let signer = Signer::new(SignerOptions {
             access_key_id: AccessKeyId::parse("AKIDEXAMPLE").expect("a key id"),
             secret: SecretKey::new(SECRET.to_owned()),
-            session_token: case["headers"]["x-amz-security-token"].as_str().map(str::to_owned),
+            session_token: case["headers"]["x-amz-security-token"]
+                .as_str()
+                .map(str::to_owned),
             region: "us-east-1".to_owned(),
             service: "ebs".to_owned(),
         });
-        let made = signer.sign(&unsigned_head, payload_hash, now).expect("a signature");
+        let made = signer
+            .sign(&unsigned_head, payload_hash, now)
+            .expect("a signature");
         assert_eq!(made.signature, member("signature"), "{}", member("name"));
 
         let value = HeaderValue::from_str(member("authorization")).expect("a value");
         headers.insert("authorization", value);
-        let head = RequestHead { method, path, query, headers: &headers };
+        let head = RequestHead {
+            method,
+            path,
+            query,
+            headers: &headers,
+        };
         let claim = verifier
             .open(&head, Service::Ebs, UnsignedPayload::Accepted)
             .expect("a well-formed signature");
         let secret = SecretKey::new(SECRET.to_owned());
-        assert_eq!(claim.verify(&secret, payload_hash), Ok(()), "{}", member("name"));
+        assert_eq!(
+            claim.verify(&secret, payload_hash),
+            Ok(()),
+            "{}",
+            member("name")
+        );
     }
 }
