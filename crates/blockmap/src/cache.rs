@@ -144,3 +144,110 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
         .lock()
         .expect("a shard's invariants hold at every point where its code could panic")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{any, prop_assert, proptest};
+
+    use super::*;
+    use crate::page::SLOTS;
+    use crate::testing::digest;
+
+    /// A leaf with `count` slots, and its name.
+    fn leaf(number: u64, count: usize) -> (Digest, Arc<Page>) {
+        let mut slots = [None; SLOTS];
+        slots[..count].fill(Some(digest(number)));
+        let page = Page::of_slots(0, &slots);
+        (page.encode_named().digest, Arc::new(page))
+    }
+
+    fn cache_of_full_pages(count: usize) -> PageCache {
+        PageCache::new(count * charge(&leaf(0, SLOTS).1))
+    }
+
+    #[test]
+    fn counts_hits_and_misses() {
+        let cache = cache_of_full_pages(2);
+        let (name, page) = leaf(1, SLOTS);
+        assert_eq!(cache.get(name), None);
+        cache.insert(name, Arc::clone(&page));
+        assert_eq!(cache.get(name), Some(page));
+        assert_eq!((cache.hits(), cache.misses()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_used_outlives_what_is_only_passed_by() {
+        let cache = cache_of_full_pages(4);
+        let (kept, page) = leaf(0, SLOTS);
+        cache.insert(kept, page);
+        for passing in 1..1000 {
+            assert!(cache.get(kept).is_some(), "after {passing} others");
+            let (name, page) = leaf(passing, SLOTS);
+            cache.insert(name, page);
+        }
+    }
+
+    #[test]
+    fn what_is_used_no_longer_leaves() {
+        let cache = cache_of_full_pages(4);
+        let (old, page) = leaf(0, SLOTS);
+        cache.insert(old, page);
+        assert!(cache.get(old).is_some());
+        for passing in 1..9 {
+            let (name, page) = leaf(passing, SLOTS);
+            cache.insert(name, page);
+        }
+        assert!(cache.get(old).is_none());
+    }
+
+    #[test]
+    fn without_room_nothing_is_cached() {
+        let cache = PageCache::new(0);
+        let (name, page) = leaf(1, 1);
+        cache.insert(name, page);
+        assert_eq!((cache.get(name), cache.bytes()), (None, 0));
+    }
+
+    #[test]
+    fn large_caches_use_their_room_over_all_shards() {
+        let bytes_max = SHARDS_MAX * SHARD_BYTES_MIN;
+        let cache = PageCache::new(bytes_max);
+        for number in 0..5000 {
+            let (name, page) = leaf(number, SLOTS);
+            cache.insert(name, page);
+        }
+        assert!(cache.bytes() <= bytes_max);
+        assert!(
+            cache.bytes() > bytes_max / 100 * 99,
+            "{} of {bytes_max}",
+            cache.bytes()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn stays_within_its_bounds_and_gives_what_was_put(
+            pages_max in 0_usize..20,
+            steps in vec((0_u64..40, 1_usize..=SLOTS, any::<bool>()), 1..300),
+        ) {
+            let cache = cache_of_full_pages(pages_max);
+            for (number, count, insert) in steps {
+                let (name, page) = leaf(number, count);
+                if insert {
+                    cache.insert(name, Arc::clone(&page));
+                }
+                if let Some(found) = cache.get(name) {
+                    prop_assert!(found == page);
+                }
+                for shard in &cache.shards {
+                    let shard = lock(shard);
+                    let bytes: usize = shard.entries.values().map(|entry| charge(&entry.page)).sum();
+                    prop_assert!(bytes == shard.bytes && bytes <= cache.shard_bytes_max);
+                    prop_assert!(shard.queue.len() == shard.entries.len());
+                    prop_assert!(shard.queue.iter().all(|name| shard.entries.contains_key(name)));
+                }
+            }
+        }
+    }
+}

@@ -170,3 +170,130 @@ pub(crate) async fn let_others_run() {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use types::BlockIndex;
+
+    use super::*;
+    use crate::page::SLOTS;
+    use crate::testing::{Maps, NoPage, digest, run};
+    use crate::{DiffLimit, Update, diff, get, walk};
+
+    fn leaf(number: u64) -> Page {
+        Page::of_slots(0, &[Some(digest(number)); SLOTS])
+    }
+
+    #[track_caller]
+    fn check_damaged(stored: &[u8], reason: &PageError) {
+        let maps = Maps::cached(1 << 20);
+        let name = Digest::of(stored);
+        maps.pages.loader().put(name, stored.to_vec().into());
+        for _ in 0..2 {
+            match run(maps.pages.page(name, 1)) {
+                Err(Error::Damaged {
+                    page,
+                    reason: found,
+                }) => {
+                    assert_eq!((page, &found), (name, reason));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_of_the_right_digest_must_also_be_a_page_of_the_right_level() {
+        check_damaged(
+            b"",
+            &PageError::Length {
+                expected: 32,
+                found: 0,
+            },
+        );
+        check_damaged(&[7; 200], &PageError::Magic);
+        check_damaged(
+            &leaf(1).encode(),
+            &PageError::Misplaced {
+                expected: 1,
+                found: 0,
+            },
+        );
+        check_damaged(
+            &empty_root().bytes,
+            &PageError::Misplaced {
+                expected: 1,
+                found: 3,
+            },
+        );
+    }
+
+    #[test]
+    fn other_bytes_than_asked_for_are_damage_and_are_not_cached() {
+        let maps = Maps::cached(1 << 20);
+        let asked = leaf(1).encode_named();
+        let other = leaf(2).encode_named();
+        maps.pages.loader().put(asked.digest, other.bytes);
+        let found = run(maps.pages.page(asked.digest, 0));
+        let reason = PageError::Digest {
+            found: other.digest,
+        };
+        assert!(matches!(found, Err(Error::Damaged { page, reason: r })
+            if page == asked.digest && r == reason));
+
+        maps.put(asked.clone());
+        assert_eq!(*run(maps.pages.page(asked.digest, 0)).unwrap(), leaf(1));
+    }
+
+    #[test]
+    fn a_failure_of_the_loader_is_passed_on() {
+        let maps = Maps::cached(1 << 20);
+        let name = digest(1);
+        assert!(matches!(run(maps.pages.page(name, 0)), Err(Error::Load(NoPage(n))) if n == name));
+    }
+
+    #[test]
+    fn gives_pages_in_the_order_asked_and_loads_each_once() {
+        let maps = Maps::cached(16 << 20);
+        let names: Vec<_> = (0..300).map(|n| maps.put(leaf(n).encode_named())).collect();
+        let asked: Vec<_> = names.iter().chain(names.iter().rev()).copied().collect();
+        let (pages, loaded, calls) = maps.counting(|| run(maps.pages.pages(&asked, 0)).unwrap());
+        let given: Vec<_> = pages
+            .iter()
+            .map(|page| page.encode_named().digest)
+            .collect();
+        assert_eq!((given, loaded, calls), (asked, 300, 3));
+
+        let (_, loaded, calls) = maps.counting(|| run(maps.pages.pages(&names, 0)).unwrap());
+        assert_eq!((loaded, calls), (0, 0));
+    }
+
+    #[test]
+    fn knows_the_empty_root_without_loading() {
+        let maps = Maps::uncached();
+        let page = run(maps.pages.page(empty_root().digest, 3)).unwrap();
+        assert_eq!(page.encode(), empty_root().bytes);
+    }
+
+    /// The futures go to a multi-threaded executor; this compiles only if they may.
+    #[test]
+    fn futures_can_move_between_threads() {
+        fn movable<T: Send>(_: &T) {}
+        let maps = Maps::uncached();
+        let (pages, root, from) = (&maps.pages, empty_root().digest, BlockIndex::ZERO);
+        movable(&walk(pages, root, from, 1));
+        movable(&get(pages, root, from));
+        movable(&diff(
+            pages,
+            root,
+            root,
+            from,
+            DiffLimit {
+                changes: 1,
+                pages: 1,
+            },
+        ));
+        movable(&Update::new(pages, root).apply(&[]));
+        movable(&Update::new(pages, root).finish());
+    }
+}

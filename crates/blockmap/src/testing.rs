@@ -9,15 +9,18 @@ use proptest::prelude::{Just, Strategy, prop_oneof};
 use types::{BlockIndex, Digest};
 
 use crate::{
-    Change, Diff, DiffLimit, EncodedPage, Error, PageCache, PageLoader, PageSource, Update,
-    Updated, Walk, diff, empty_root, get, walk,
+    Change, Diff, DiffLimit, EncodedPage, Error, LEVELS, Page, PageCache, PageLoader, PageSource,
+    SLOTS, Update, Updated, Walk, diff, empty_root, get, walk,
 };
 
 /// What a map must hold.
 pub(crate) type Model = BTreeMap<u32, u64>;
 
 /// No limit at all.
-pub(crate) const UNLIMITED: DiffLimit = DiffLimit { changes: usize::MAX, pages: usize::MAX };
+pub(crate) const UNLIMITED: DiffLimit = DiffLimit {
+    changes: usize::MAX,
+    pages: usize::MAX,
+};
 
 /// Stored pages by digest, and counts of what was asked for.
 #[derive(Debug, Default)]
@@ -40,15 +43,26 @@ impl PageLoader for Arc<MemoryPages> {
     type Error = NoPage;
 
     async fn load(&self, pages: &[Digest]) -> Result<Vec<Bytes>, NoPage> {
-        assert!((1..=128).contains(&pages.len()), "a batch of {} pages", pages.len());
+        assert!(
+            (1..=128).contains(&pages.len()),
+            "a batch of {} pages",
+            pages.len()
+        );
         let mut distinct = pages.to_vec();
         distinct.sort();
         distinct.dedup();
-        assert_eq!(distinct.len(), pages.len(), "pages asked for twice in one batch");
+        assert_eq!(
+            distinct.len(),
+            pages.len(),
+            "pages asked for twice in one batch"
+        );
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.loaded.fetch_add(pages.len(), Ordering::Relaxed);
         let stored = self.pages.lock().unwrap();
-        pages.iter().map(|page| stored.get(page).cloned().ok_or(NoPage(*page))).collect()
+        pages
+            .iter()
+            .map(|page| stored.get(page).cloned().ok_or(NoPage(*page)))
+            .collect()
     }
 }
 
@@ -71,13 +85,17 @@ impl Maps {
     /// No maps yet, and a cache of so many bytes.
     pub(crate) fn cached(bytes_max: usize) -> Maps {
         let cache = Arc::new(PageCache::new(bytes_max));
-        Maps { pages: PageSource::new(Arc::default(), cache) }
+        Maps {
+            pages: PageSource::new(Arc::default(), cache),
+        }
     }
 
     /// The pages as another process would see them: the same store, and an empty cache.
     pub(crate) fn reopened(&self) -> Maps {
         let cache = Arc::new(PageCache::new(0));
-        Maps { pages: PageSource::new(Arc::clone(self.pages.loader()), cache) }
+        Maps {
+            pages: PageSource::new(Arc::clone(self.pages.loader()), cache),
+        }
     }
 
     pub(crate) fn put(&self, page: EncodedPage) -> Digest {
@@ -101,10 +119,25 @@ impl Maps {
             }
             let mut updated = update.finish().await.unwrap();
             pages.append(&mut updated.pages);
+            for page in &pages {
+                self.put(page.clone());
+            }
             updated.pages = pages;
-            updated.pages.iter().for_each(|page| drop(self.put(page.clone())));
             updated
         })
+    }
+
+    /// The root of a map with the same content at all 2^27 block indexes: four distinct pages.
+    pub(crate) fn full(&self, content: u64) -> Digest {
+        let mut below = digest(content);
+        for level in 0..LEVELS {
+            let mut slots = [Some(below); SLOTS];
+            if level + 1 == LEVELS {
+                slots[64..].fill(None);
+            }
+            below = self.put(Page::of_slots(level, &slots).encode_named());
+        }
+        below
     }
 
     pub(crate) fn update(&self, base: Digest, changes: &[(BlockIndex, Digest)]) -> Updated {
@@ -131,8 +164,12 @@ impl Maps {
     /// Pages loaded, and calls of the loader made, by `action`.
     pub(crate) fn counting<T>(&self, action: impl FnOnce() -> T) -> (T, usize, usize) {
         let loader = self.pages.loader();
-        let counts =
-            || (loader.loaded.load(Ordering::Relaxed), loader.calls.load(Ordering::Relaxed));
+        let counts = || {
+            (
+                loader.loaded.load(Ordering::Relaxed),
+                loader.calls.load(Ordering::Relaxed),
+            )
+        };
         let before = counts();
         let value = action();
         let after = counts();
@@ -142,7 +179,10 @@ impl Maps {
 
 /// Runs a future that waits for nothing outside.
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 pub(crate) fn index(value: u32) -> BlockIndex {
@@ -155,7 +195,10 @@ pub(crate) fn digest(content: u64) -> Digest {
 }
 
 pub(crate) fn entries(model: &Model) -> Vec<(BlockIndex, Digest)> {
-    model.iter().map(|(at, content)| (index(*at), digest(*content))).collect()
+    model
+        .iter()
+        .map(|(at, content)| (index(*at), digest(*content)))
+        .collect()
 }
 
 /// The difference of two models.
