@@ -6,7 +6,7 @@
 //!
 //! The pairs still to be visited wait on a stack, the lowest on top. A step takes the pairs on top that are of one level,
 //! as many as its read-ahead allows, loads them in one batch and puts their differing children in their place. The
-//! read-ahead of a level starts at one pair and doubles with every step, so a short answer visits little more than it
+//! read-ahead of a level starts at a few pairs and doubles with every step, so a short answer visits little more than it
 //! needs, and a long one takes few round trips. The stack holds at most the children of one batch for each level.
 
 use types::{BlockIndex, Digest};
@@ -16,6 +16,9 @@ use crate::source::{BATCH_MAX, Error, PageLoader, PageSource};
 
 /// Pages of the longest descent: one pair on each level.
 const DESCENT_PAGES: usize = 2 * LEVELS as usize;
+
+/// Pairs that the first step on a level takes: what it visits in vain at worst is no more than a few changes cost.
+const AHEAD_FIRST: usize = 4;
 
 /// Pairs that a step takes at most: one batch of pages. Their children take half a megabyte on the stack.
 const AHEAD_MAX: usize = BATCH_MAX / 2;
@@ -76,7 +79,7 @@ pub(crate) async fn compare<L: PageLoader>(
     let mut comparison = Comparison {
         from: from.get(),
         pending: Vec::new(),
-        ahead: [1; LEVELS as usize],
+        ahead: [AHEAD_FIRST; LEVELS as usize],
         pages_left: limit.pages.max(DESCENT_PAGES),
         changes_max: limit.changes.max(1),
         changes: Vec::new(),
@@ -158,7 +161,7 @@ impl Comparison {
     /// Takes pairs of `level` from the top of the stack, ascending; none when the page limit is reached.
     fn take_batch(&mut self, level: u8) -> Vec<Pair> {
         // Every pair holds a change, and one change more than wanted tells where to resume.
-        let pairs_max = self.changes_max - self.changes.len() + 1;
+        let pairs_max = (self.changes_max - self.changes.len()).saturating_add(1);
         let ahead = &mut self.ahead[usize::from(level)];
         let pairs_max = pairs_max.min(*ahead);
         *ahead = (2 * *ahead).min(AHEAD_MAX);
