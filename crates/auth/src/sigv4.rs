@@ -27,6 +27,8 @@ pub use canonical::query_parameters;
 pub use signer::{SignError, Signed, Signer, SignerOptions};
 pub use verify::{Claim, Payload, PayloadHash, UnsignedPayload, Verifier, VerifierOptions};
 
+use std::fmt;
+
 /// The only algorithm: SigV4 with SHA-256. SigV4a is answered as unsupported (SPEC 4.8).
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -55,7 +57,7 @@ pub mod limits {
 }
 
 /// What a signature covers, as it came over the wire.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RequestHead<'a> {
     /// The method, in upper case.
     pub method: &'a str,
@@ -65,6 +67,16 @@ pub struct RequestHead<'a> {
     pub query: Option<&'a str>,
     /// The headers. Over HTTP/2 the caller adds `host` from the authority.
     pub headers: &'a http::HeaderMap,
+}
+
+impl fmt::Debug for RequestHead<'_> {
+    /// Leaves the headers out: a session token may be among them; the query too, where it may stand as well.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHead")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The services that this server speaks for.

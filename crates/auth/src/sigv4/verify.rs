@@ -98,7 +98,12 @@ impl Verifier {
         service: Service,
         unsigned: UnsignedPayload,
     ) -> Result<Claim, AuthError> {
-        self.open_as(head, service.name(), unsigned, PathRule::Normalized)
+        let claim = self.open_as(head, service.name(), unsigned, PathRule::Normalized)?;
+        // The query form is for links, and links are fetched (SPEC 8.16).
+        if claim.presigned && head.method != "GET" {
+            return Err(AuthError::MissingAuthentication);
+        }
+        Ok(claim)
     }
 
     pub(super) fn open_as(
@@ -143,6 +148,7 @@ impl Verifier {
             &authorization.signed_headers,
         );
         let day = day.to_owned();
+        let presigned = authorization.presigned.is_some();
         let session_token = match authorization.presigned {
             Some(presigned) => presigned.session_token,
             None => text(head.headers, "x-amz-security-token"),
@@ -150,6 +156,7 @@ impl Verifier {
         Ok(Claim {
             access_key_id,
             session_token,
+            presigned,
             payload,
             canonical_head,
             timestamp: timestamp.text().to_owned(),
@@ -245,6 +252,8 @@ impl fmt::Debug for Verifier {
 pub struct Claim {
     access_key_id: AccessKeyId,
     session_token: Option<String>,
+    /// Whether it came in the query form.
+    presigned: bool,
     payload: Payload,
     /// The digest of the canonical request, up to the payload hash.
     canonical_head: DigestContext,
