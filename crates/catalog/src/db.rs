@@ -1,10 +1,16 @@
 //! The database seam: serializable transactions over SQL with typed parameters.
 
 mod batch;
+#[cfg(any(test, feature = "test-support"))]
+pub mod contract;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sqlite;
 mod value;
 
 pub use batch::{Batch, GROUP_ROWS_MAX, groups};
+#[cfg(feature = "postgres")]
+pub use postgres::{Postgres, PostgresOptions};
 pub use sqlite::{Sqlite, SqliteCounts, SqliteOptions};
 pub use value::{Row, Value};
 
@@ -122,8 +128,20 @@ fn restore<T: 'static>(outcome: Outcome) -> T {
         .expect("a backend answers what the body answered")
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
 /// What [`Txn::hold_epoch_shared`] reads; PostgreSQL adds the lock.
 const SELECT_EPOCH: &str = "SELECT number FROM meta WHERE name = 'epoch'";
+
+fn epoch_in_read() -> Error {
+    Error::Statement {
+        reason: "a read cannot hold the epoch".to_owned(),
+    }
+}
 
 fn epoch_of(rows: &[Row]) -> Result<i64, Error> {
     match rows.first() {

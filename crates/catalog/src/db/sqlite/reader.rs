@@ -3,9 +3,10 @@
 //! BEGIN takes no view yet; the first statement does. Both come after the request, so the view contains every write that was
 //! acknowledged before it.
 
-use super::txn::{Access, Session};
+use super::txn::Session;
 use super::{Job, Poison};
-use crate::{Error, db::Outcome, db::Work};
+use crate::Error;
+use crate::db::{Access, Outcome, Work};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 

@@ -4,7 +4,8 @@
 //! the connection.
 
 use super::dialect::{Dialect, TEXTS_MAX};
-use crate::{Error, Row, Txn, Value, db::Outcome, db::Work, db::check_params};
+use crate::db::{Access, Outcome, SELECT_EPOCH, Work, check_params, epoch_in_read, epoch_of};
+use crate::{Error, Row, Txn, Value};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -23,12 +24,6 @@ pub(super) struct Ended {
     pub(super) result: Result<Outcome, Error>,
     /// The I/O error that a statement met, whatever the body made of it.
     pub(super) io_failure: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    Read,
-    Write,
 }
 
 impl Session {
@@ -132,11 +127,11 @@ impl Txn for SqliteTxn<'_> {
         let access = self.access;
         let result = self.guard(|session| {
             if access == Access::Read {
-                return Err(statement_error("a read cannot hold the epoch"));
+                return Err(epoch_in_read());
             }
             // Writers are serial: the transaction that sets the epoch runs after this one or before it.
-            let rows = query(session, crate::db::SELECT_EPOCH, &[])?;
-            crate::db::epoch_of(&rows)
+            let rows = query(session, SELECT_EPOCH, &[])?;
+            epoch_of(&rows)
         });
         ready(result).boxed()
     }
@@ -208,7 +203,7 @@ pub(super) fn classify(error: rusqlite::Error) -> Error {
     }
 }
 
-pub(super) fn statement_error(reason: impl Into<String>) -> Error {
+fn statement_error(reason: impl Into<String>) -> Error {
     Error::Statement {
         reason: reason.into(),
     }

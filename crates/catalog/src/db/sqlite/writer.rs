@@ -16,9 +16,10 @@
 //! - An I/O error poisons the backend: everyone, now and later, gets [`Error::Io`]. Whether the group under way is there is
 //!   known after the next start.
 
-use super::txn::{Access, Session};
+use super::txn::Session;
 use super::{Job, Poison};
-use crate::{Error, db::Outcome};
+use crate::Error;
+use crate::db::{Access, Outcome};
 use rusqlite::hooks::Wal;
 use std::cell::Cell;
 use std::sync::Arc;
