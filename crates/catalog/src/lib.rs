@@ -14,6 +14,8 @@ pub mod put_entries;
 pub mod schema;
 pub mod snapshots;
 pub mod tags;
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
 pub mod token_keys;
 
 pub use chunks::Location;
