@@ -14,9 +14,10 @@
 //! Failure
 //! - After a catalog error the key is read again; when that fails too, memory keeps the weaker state until the next change
 //!   or start.
-//! - A secret that does not open stops the start: the root key belongs to another catalog.
+//! - A key whose secret does not open (the root key was replaced) is passed over at the start: new keys can still be made.
+//!   [`KeyStore::unreadable`] tells which.
 
-use crate::{AccessKeyId, AuthError, Claim, RootKey, SealError, SecretKey};
+use crate::{AccessKeyId, RootKey, SealError, SecretKey};
 use catalog::accounts::{self, AccessKeyRecord};
 use catalog::{Db, DbExt};
 use std::collections::HashMap;
@@ -91,6 +92,7 @@ pub struct KeyStoreOptions {
 pub struct KeyStore {
     options: KeyStoreOptions,
     keys: RwLock<HashMap<AccessKeyId, Credential>>,
+    unreadable: Vec<AccessKeyId>,
     changes: Mutex<()>,
 }
 
@@ -102,13 +104,20 @@ impl KeyStore {
             .view(|txn| Box::pin(accounts::list_access_keys(txn)))
             .await?;
         let mut keys = HashMap::with_capacity(records.len());
+        let mut unreadable = Vec::new();
         for record in records {
-            let (id, credential) = unseal(&options.root_key, &record)?;
-            keys.insert(id, credential);
+            match unseal(&options.root_key, &record) {
+                Ok((id, credential)) => {
+                    keys.insert(id, credential);
+                }
+                Err(KeyStoreError::Sealed { id, .. }) => unreadable.push(id),
+                Err(error) => return Err(error),
+            }
         }
         Ok(KeyStore {
             options,
             keys: RwLock::new(keys),
+            unreadable,
             changes: Mutex::new(()),
         })
     }
@@ -122,24 +131,20 @@ impl KeyStore {
             .cloned()
     }
 
-    /// The active key that a request claims; [`Claim::verify`] comes next. There are no temporary credentials yet, so a
-    /// session token belongs to no key.
-    pub fn authenticate(&self, claim: &Claim) -> Result<Credential, AuthError> {
-        if claim.session_token().is_some() {
-            return Err(AuthError::UnknownKey);
-        }
-        let active = |credential: &Credential| credential.state == KeyState::Active;
-        self.lookup(claim.access_key_id())
-            .filter(active)
-            .ok_or(AuthError::UnknownKey)
+    /// Whether the catalog held no key when it was opened and none was made since, as at the first start.
+    pub fn is_empty(&self) -> bool {
+        self.unreadable.is_empty()
+            && self
+                .keys
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_empty()
     }
 
-    /// Whether no key can sign at all, as after the first start.
-    pub fn is_empty(&self) -> bool {
-        self.keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
+    /// Keys whose secrets did not open at the start: the root key was replaced, or their records are damaged. They sign
+    /// nothing; whoever starts the store says so in the log.
+    pub fn unreadable(&self) -> &[AccessKeyId] {
+        &self.unreadable
     }
 
     /// Makes an account with a random number.

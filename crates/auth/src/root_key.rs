@@ -52,7 +52,10 @@ impl RootKey {
 
     /// Seals `plaintext`; only [`RootKey::open`] with the same context gives it back.
     pub fn seal(&self, context: &[u8], plaintext: &[u8]) -> Vec<u8> {
-        let nonce = self.random.bytes::<NONCE_LEN>();
+        self.seal_with(self.random.bytes(), context, plaintext)
+    }
+
+    fn seal_with(&self, nonce: [u8; NONCE_LEN], context: &[u8], plaintext: &[u8]) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(HEADER_BYTES + plaintext.len() + AES_256_GCM.tag_len());
         sealed.push(VERSION);
         sealed.extend_from_slice(&nonce);
@@ -208,4 +211,149 @@ fn create(path: &Path, random: &Random) -> Result<RootKey, RootKeyError> {
         key,
         random: random.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{any, proptest};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn key(seed: u64) -> RootKey {
+        let random = Random::seeded(seed);
+        RootKey {
+            key: Zeroizing::new(random.bytes()),
+            random,
+        }
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_read_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("root.key");
+        let made = RootKey::load_or_create(&path, &Random::system()).expect("a new key");
+        let metadata = fs::metadata(&path).expect("the file");
+        assert_eq!((metadata.len(), metadata.mode() & 0o7777), (32, 0o600));
+        assert_eq!(fs::read_dir(&directory).expect("a listing").count(), 1);
+        let sealed = made.seal(b"context", b"secret");
+        let read = RootKey::load_or_create(&path, &Random::system()).expect("the same key");
+        assert_eq!(
+            read.open(b"context", &sealed).expect("opened").as_slice(),
+            b"secret"
+        );
+        assert!(!format!("{read:?}").contains(&format!("{:?}", read.key)));
+    }
+
+    #[test]
+    fn a_crash_while_the_key_is_made_leaves_nothing_in_the_way() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("root.key");
+        fs::write(directory.path().join("root.key.new"), b"half").expect("a leftover");
+        RootKey::load_or_create(&path, &Random::system()).expect("a new key");
+        assert_eq!(fs::read_dir(&directory).expect("a listing").count(), 1);
+    }
+
+    #[test]
+    fn a_key_that_others_can_reach_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("root.key");
+        RootKey::load_or_create(&path, &Random::system()).expect("a new key");
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a new mode");
+            let error = RootKey::load_or_create(&path, &Random::system()).expect_err("refused");
+            let text = error.to_string();
+            assert!(text.contains(&format!("has mode {mode:04o}")), "{text}");
+            assert!(
+                text.contains(&format!("chmod 600 {}", path.display())),
+                "{text}"
+            );
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("a new mode");
+        RootKey::load_or_create(&path, &Random::system()).expect("read-only is fine");
+    }
+
+    #[test]
+    fn a_key_of_another_length_is_refused_and_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("root.key");
+        for length in [0, 31, 33] {
+            fs::write(&path, vec![7; length]).expect("a file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
+            let error = RootKey::load_or_create(&path, &Random::system()).expect_err("refused");
+            assert!(matches!(error, RootKeyError::Length { found, .. } if found == length as u64));
+            assert_eq!(fs::read(&path).expect("the file"), vec![7; length]);
+        }
+        let nowhere = directory.path().join("missing/root.key");
+        let error = RootKey::load_or_create(&nowhere, &Random::system()).expect_err("no directory");
+        assert!(matches!(error, RootKeyError::Io { .. }));
+    }
+
+    #[test]
+    fn sealed_bytes_are_the_golden_ones() {
+        let golden = include_str!("../testdata/sealed-v1.hex");
+        let digits = golden
+            .lines()
+            .filter_map(|line| line.split('#').next())
+            .map(str::trim);
+        let golden: Vec<u8> = digits
+            .flat_map(|digits| digits.as_bytes().chunks(2))
+            .map(|pair| u8::from_str_radix(str::from_utf8(pair).expect("ASCII"), 16).expect("hex"))
+            .collect();
+        let key = RootKey {
+            key: Zeroizing::new(std::array::from_fn(|position| position as u8)),
+            random: Random::seeded(1),
+        };
+        let (context, secret) = (
+            b"access key/AKIDEXAMPLE/123456789012",
+            b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        );
+        let nonce = std::array::from_fn(|position| 0x40 + position as u8);
+        assert_eq!(key.seal_with(nonce, context, secret), golden);
+        assert_eq!(
+            key.open(context, &golden).expect("opened").as_slice(),
+            secret
+        );
+    }
+
+    #[test]
+    fn two_seals_of_one_secret_differ() {
+        let key = key(1);
+        assert_ne!(key.seal(b"", b"secret"), key.seal(b"", b"secret"));
+    }
+
+    #[test]
+    fn another_context_key_or_version_does_not_open() {
+        let (one, two) = (key(1), key(2));
+        let mut sealed = one.seal(b"context", b"secret");
+        assert_eq!(one.open(b"contexts", &sealed), Err(SealError::Damaged));
+        assert_eq!(two.open(b"context", &sealed), Err(SealError::Damaged));
+        sealed[0] = 2;
+        assert_eq!(
+            one.open(b"context", &sealed),
+            Err(SealError::Version { found: 2 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens(context in any::<Vec<u8>>(), secret in any::<Vec<u8>>()) {
+            let key = key(3);
+            let opened = key.open(&context, &key.seal(&context, &secret)).expect("opened");
+            assert_eq!(opened.as_slice(), secret.as_slice());
+        }
+
+        #[test]
+        fn no_bit_can_change(at in any::<proptest::sample::Index>(), bit in 0u8..8) {
+            let key = key(4);
+            let mut sealed = key.seal(b"context", b"secret");
+            let at = at.index(sealed.len());
+            sealed[at] ^= 1 << bit;
+            key.open(b"context", &sealed).expect_err("changed bytes do not open");
+        }
+
+        #[test]
+        fn any_bytes_are_opened_without_panic(sealed in any::<Vec<u8>>()) {
+            key(5).open(b"context", &sealed).expect_err("noise does not open");
+        }
+    }
 }
