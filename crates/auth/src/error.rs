@@ -21,11 +21,11 @@ pub enum AuthError {
     /// Parts of the signature are missing; all of them are named.
     #[error("{0}")]
     Incomplete(MissingParts),
-    /// A part of the signature is there more than once.
+    /// A part of the signature, or the name of a signed header, is there more than once.
     #[error("'{name}' must be given only once.")]
     Repeated {
         /// The part.
-        name: &'static str,
+        name: String,
     },
     /// The signature, or the query that it covers, is larger than any client makes it.
     #[error("The {what} must not exceed {limit}.")]

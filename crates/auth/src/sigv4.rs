@@ -101,7 +101,12 @@ impl Service {
     }
 }
 
-/// A client's value, cut to what a message may repeat.
+/// A client's value as a message may repeat it: cut, and without characters that XML or a log line cannot hold.
 fn echo(value: &str) -> String {
-    value.chars().take(limits::ECHO_MAX).collect()
+    let shown = |char: char| match char {
+        '\u{fffe}' | '\u{ffff}' => char::REPLACEMENT_CHARACTER,
+        char if char.is_control() => char::REPLACEMENT_CHARACTER,
+        char => char,
+    };
+    value.chars().take(limits::ECHO_MAX).map(shown).collect()
 }

@@ -9,7 +9,6 @@
 use super::limits::{AUTHORIZATION_BYTES_MAX, QUERY_BYTES_MAX, QUERY_PARAMETERS_MAX};
 use super::{ALGORITHM, canonical, echo};
 use crate::{AuthError, Form, MissingParts};
-use std::borrow::Cow;
 
 /// A complete signature.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,16 +54,25 @@ pub(super) fn parse_header(
     let (mut credential, mut signed_headers, mut signature) = (None, None, None);
     for parameter in parameters.split(',') {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = value.trim();
-        match name.trim() {
-            "Credential" => set(&mut credential, "Credential", value.into())?,
-            "SignedHeaders" => set(&mut signed_headers, "SignedHeaders", value.into())?,
-            "Signature" => set(&mut signature, "Signature", value.into())?,
-            _ => {}
+        let (slot, name) = match name.trim() {
+            "Credential" => (&mut credential, "Credential"),
+            "SignedHeaders" => (&mut signed_headers, "SignedHeaders"),
+            "Signature" => (&mut signature, "Signature"),
+            _ => continue,
+        };
+        if slot.is_some() {
+            return Err(AuthError::Repeated {
+                name: name.to_owned(),
+            });
         }
+        *slot = Some(value.trim().to_owned());
     }
-    let date = date.filter(|date| !date.is_empty());
-    match (credential, signed_headers, signature, date) {
+    match (
+        given(credential),
+        given(signed_headers),
+        given(signature),
+        given(date),
+    ) {
         (Some(credential), Some(signed_headers), Some(signature), Some(date)) => {
             Ok(Authorization {
                 credential,
@@ -96,6 +104,7 @@ pub(super) fn parse_query(raw: &str) -> Result<Option<Authorization>, AuthError>
     let (mut algorithm, mut credential, mut signed_headers, mut signature) =
         (None, None, None, None);
     let (mut date, mut expires, mut session_token) = (None, None, None);
+    let mut repeated = None;
     for (position, (name, value)) in canonical::pairs(raw).enumerate() {
         if position == QUERY_PARAMETERS_MAX {
             return Err(AuthError::TooLarge {
@@ -103,17 +112,20 @@ pub(super) fn parse_query(raw: &str) -> Result<Option<Authorization>, AuthError>
                 limit: "1000 parameters",
             });
         }
-        let value = String::from_utf8_lossy(&value);
-        match name.as_ref() {
-            b"X-Amz-Algorithm" => set(&mut algorithm, "X-Amz-Algorithm", value)?,
-            b"X-Amz-Credential" => set(&mut credential, "X-Amz-Credential", value)?,
-            b"X-Amz-SignedHeaders" => set(&mut signed_headers, "X-Amz-SignedHeaders", value)?,
-            b"X-Amz-Signature" => set(&mut signature, "X-Amz-Signature", value)?,
-            b"X-Amz-Date" => set(&mut date, "X-Amz-Date", value)?,
-            b"X-Amz-Expires" => set(&mut expires, "X-Amz-Expires", value)?,
-            b"X-Amz-Security-Token" => set(&mut session_token, "X-Amz-Security-Token", value)?,
-            _ => {}
+        let (slot, name) = match name.as_ref() {
+            b"X-Amz-Algorithm" => (&mut algorithm, "X-Amz-Algorithm"),
+            b"X-Amz-Credential" => (&mut credential, "X-Amz-Credential"),
+            b"X-Amz-SignedHeaders" => (&mut signed_headers, "X-Amz-SignedHeaders"),
+            b"X-Amz-Signature" => (&mut signature, "X-Amz-Signature"),
+            b"X-Amz-Date" => (&mut date, "X-Amz-Date"),
+            b"X-Amz-Expires" => (&mut expires, "X-Amz-Expires"),
+            b"X-Amz-Security-Token" => (&mut session_token, "X-Amz-Security-Token"),
+            _ => continue,
+        };
+        if slot.is_some() {
+            repeated = Some(name);
         }
+        *slot = Some(String::from_utf8_lossy(&value).into_owned());
     }
     match algorithm {
         None => return Ok(None),
@@ -124,7 +136,19 @@ pub(super) fn parse_query(raw: &str) -> Result<Option<Authorization>, AuthError>
         }
         Some(_) => {}
     }
-    match (credential, signed_headers, signature, date, expires) {
+    if let Some(name) = repeated {
+        return Err(AuthError::Repeated {
+            name: name.to_owned(),
+        });
+    }
+    let parts = (
+        given(credential),
+        given(signed_headers),
+        given(signature),
+        given(date),
+        given(expires),
+    );
+    match parts {
         (Some(credential), Some(signed_headers), Some(signature), Some(date), Some(expires)) => {
             let presigned = Some(Presigned {
                 expires,
@@ -151,15 +175,7 @@ pub(super) fn parse_query(raw: &str) -> Result<Option<Authorization>, AuthError>
     }
 }
 
-/// Keeps a value unless there is one already; an empty one counts as missing.
-fn set(
-    slot: &mut Option<String>,
-    name: &'static str,
-    value: Cow<'_, str>,
-) -> Result<(), AuthError> {
-    if slot.is_some() {
-        return Err(AuthError::Repeated { name });
-    }
-    *slot = (!value.is_empty()).then(|| value.into_owned());
-    Ok(())
+/// An empty part counts as missing.
+fn given(part: Option<String>) -> Option<String> {
+    part.filter(|part| !part.is_empty())
 }

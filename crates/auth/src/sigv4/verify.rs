@@ -355,7 +355,7 @@ fn signed_headers<'a>(
     list: &'a str,
     headers: &HeaderMap,
 ) -> Result<Vec<(&'a str, Vec<u8>)>, AuthError> {
-    let mut signed = Vec::with_capacity(16);
+    let mut signed: Vec<(&str, Option<HeaderName>)> = Vec::with_capacity(16);
     for name in list.split(';') {
         if signed.len() == SIGNED_HEADERS_MAX {
             return Err(AuthError::TooLarge {
@@ -363,7 +363,12 @@ fn signed_headers<'a>(
                 limit: "100 names",
             });
         }
-        signed.push((name, HeaderName::from_bytes(name.as_bytes()).ok()));
+        let header = HeaderName::from_bytes(name.as_bytes()).ok();
+        // Repetition would make a small request head sign, and cost, a hundred times its size.
+        if header.is_some() && signed.iter().any(|(_, other)| *other == header) {
+            return Err(AuthError::Repeated { name: echo(name) });
+        }
+        signed.push((name, header));
     }
     if !signed
         .iter()

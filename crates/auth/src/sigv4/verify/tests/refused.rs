@@ -298,6 +298,9 @@ fn parts_must_not_be_repeated() {
         ec2,
         "'Signature' must be given only once.",
     );
+    let message = "'HOST' must be given only once.";
+    let sample = Sample::get().signed_body().replaced("host;", "host;HOST;");
+    check(&sample.refused(), INCOMPLETE, ec2, message);
     let mut query = Sample::get();
     query.query = Some("X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=1&X-Amz-Date=2".to_owned());
     check(
@@ -323,7 +326,8 @@ fn sizes_are_bounded() {
         ec2,
         "The Authorization header must not exceed 8 KiB.",
     );
-    let names = vec!["x-amz-date"; 100].join(";");
+    let names: Vec<String> = (0..100).map(|number| format!("x-{number}")).collect();
+    let names = names.join(";");
     let header = format!(
         "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20240522/us-east-1/ebs/aws4_request, SignedHeaders=host;{names}, Signature=0"
     );
@@ -353,4 +357,25 @@ fn sizes_are_bounded() {
     sample.query = None;
     sample.set("authorization", &"x".repeat(5_000));
     assert!(sample.refused().to_string().len() < 1_200);
+}
+
+#[test]
+fn messages_hold_no_control_characters() {
+    let mut sample = Sample::get();
+    sample.query = Some(
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a%00%0D%0A%1B%C2%85%EF%BF%BE&X-Amz-Date=x\
+         &X-Amz-Expires=1&X-Amz-SignedHeaders=host&X-Amz-Signature=0"
+            .to_owned(),
+    );
+    let message = "Credential must have exactly 5 slash-delimited elements, \
+        e.g. keyid/date/region/service/term, got 'a\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}'";
+    check(&sample.refused(), INVALID, ("AuthFailure", 401), message);
+}
+
+#[test]
+fn query_parameters_of_other_meaning_do_not_matter() {
+    let mut sample = Sample::get();
+    sample.query = Some("X-Amz-Date=1&X-Amz-Date=2".to_owned());
+    assert_eq!(sample.clone().signed_body().answer(), Ok(()));
+    assert_eq!(sample.answer(), Err(AuthError::MissingAuthentication));
 }
