@@ -1,6 +1,7 @@
 //! What can go wrong in a chunk store, named by what happened.
 
 use crate::{ContainerId, Location};
+use std::io::ErrorKind;
 
 /// An error of a chunk store.
 #[derive(Debug, thiserror::Error)]
@@ -51,4 +52,51 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+}
+
+impl Error {
+    /// An I/O error, told apart: a full device is no fault of the device.
+    pub(crate) fn io(operation: &'static str, source: std::io::Error) -> Error {
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::NoSpace {
+                free_bytes: 0,
+                reserve_bytes: 0,
+            },
+            _ => Error::Io { operation, source },
+        }
+    }
+
+    /// The same error for one more caller of the batch that met it.
+    pub(crate) fn repeat(&self) -> Error {
+        match self {
+            Error::NotFound { container } => Error::NotFound {
+                container: *container,
+            },
+            Error::Corrupt { location, reason } => Error::Corrupt {
+                location: *location,
+                reason: reason.clone(),
+            },
+            Error::NoSpace {
+                free_bytes,
+                reserve_bytes,
+            } => Error::NoSpace {
+                free_bytes: *free_bytes,
+                reserve_bytes: *reserve_bytes,
+            },
+            Error::Io { operation, source } => {
+                let source = match source.raw_os_error() {
+                    Some(code) => std::io::Error::from_raw_os_error(code),
+                    None => std::io::Error::new(source.kind(), source.to_string()),
+                };
+                Error::Io { operation, source }
+            }
+            Error::Foreign { reason } => Error::Foreign {
+                reason: reason.clone(),
+            },
+            Error::Registry(source) => Error::Registry(source.to_string().into()),
+            Error::Closed { reason } => Error::Closed {
+                reason: reason.clone(),
+            },
+        }
+    }
 }

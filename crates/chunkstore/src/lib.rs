@@ -5,11 +5,30 @@
 //! [`Location`]; the caller keeps that. A location is never written twice.
 
 mod buffer;
+mod codec;
+#[cfg(any(test, feature = "test-support"))]
+pub mod contract;
 mod error;
+#[cfg(any(test, feature = "test-support"))]
+pub mod faulty;
+mod frame;
+mod layout;
+mod local;
+mod metrics;
+#[cfg(any(test, feature = "test-support"))]
+mod registry;
 mod store;
 
 pub use buffer::{ALIGNMENT, AlignedBuf, BufferPool};
+pub use codec::CodecSetting;
 pub use error::Error;
+pub use local::{
+    FileIo, LocalOptions, LocalStore, RecoveredFrame, RecoveredSegment, SEGMENT_BYTES_FLOOR,
+    SegmentIo, SegmentReader, SegmentWriter, WriteMode,
+};
+pub use metrics::{Count, Histogram, Metrics};
+#[cfg(any(test, feature = "test-support"))]
+pub use registry::MemoryRegistry;
 pub use store::{
     ChunkId, ChunkKind, ChunkStore, Codec, ContainerId, ContainerKind, ContainerRegistry,
     ContainerState, ContainerStatus, Location, NewChunk, Stored,

@@ -43,7 +43,7 @@ pub enum Codec {
 pub struct ContainerId(pub u64);
 
 /// What a container may hold.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum ContainerKind {
     /// Frames of blocks, each aligned to 4 KiB, so that it can be punched.

@@ -1,0 +1,435 @@
+//! A file system in memory that fails as told: for the tests of this crate and of those above it.
+//!
+//! The fault model
+//! - What was not synced when the power is cut is kept or lost by 4 KiB sectors, each for itself; names by the
+//!   directory's sync; a file's length by its own.
+//! - A failed write has written a part of its bytes.
+//! - A failed sync has made nothing durable, and later syncs do not try again: what an operating system does that has
+//!   marked its pages clean.
+//! - Reading errors and a full device come when they are asked for.
+//!
+//! Every call that changes something is a step, and steps are counted: run an operation once to learn their number,
+//! then again for each step with the power cut there.
+
+mod disk;
+
+use crate::local::{SegmentIo, SegmentReader, SegmentWriter};
+use disk::{Disk, SECTOR};
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use types::Random;
+
+/// A call that can fail.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs, reason = "each is the method of that name")]
+pub enum Call {
+    Create,
+    Open,
+    Write,
+    Sync,
+    Punch,
+    Truncate,
+    Remove,
+    SyncDir,
+    Read,
+}
+
+/// The faulty file system; clones share it.
+#[derive(Clone)]
+pub struct FaultyIo {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    disk: Disk,
+    capacity_bytes: u64,
+    steps: u64,
+    cut_at: Option<u64>,
+    power_is_off: bool,
+    counts: BTreeMap<Call, u64>,
+    /// For each call: how many still succeed, and the error of those that follow.
+    faults: BTreeMap<Call, Fault>,
+    holding_syncs: bool,
+    held_syncs: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Fault {
+    after: u64,
+    times: u64,
+    error: io::ErrorKind,
+}
+
+impl FaultyIo {
+    /// An empty file system of this size that does not fail yet.
+    pub fn new(capacity_bytes: u64) -> FaultyIo {
+        FaultyIo::of(Disk::default(), capacity_bytes)
+    }
+
+    fn of(disk: Disk, capacity_bytes: u64) -> FaultyIo {
+        let state = State {
+            disk,
+            capacity_bytes,
+            steps: 0,
+            cut_at: None,
+            power_is_off: false,
+            counts: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            holding_syncs: false,
+            held_syncs: 0,
+        };
+        FaultyIo {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                changed: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Steps so far: calls that change something.
+    pub fn steps(&self) -> u64 {
+        self.state().steps
+    }
+
+    /// How often this was called so far.
+    pub fn count(&self, call: Call) -> u64 {
+        self.state().counts.get(&call).copied().unwrap_or(0)
+    }
+
+    /// Cuts the power in the middle of step number `step` (the first is 1): it and all later calls fail.
+    pub fn cut_power_at(&self, step: u64) {
+        self.state().cut_at = Some(step);
+    }
+
+    /// The machine after the power is back. The old handle stays dead; what was not synced is kept or lost by `seed`.
+    pub fn reboot(&self, seed: u64) -> FaultyIo {
+        let mut state = self.state();
+        state.power_is_off = true;
+        state.holding_syncs = false;
+        self.shared.changed.notify_all();
+        let random = Random::seeded(seed);
+        let (mut bits, mut left) = (0, 0);
+        let disk = state.disk.after_power_cut(|| {
+            if left == 0 {
+                (bits, left) = (random.bits(), u64::BITS);
+            }
+            left -= 1;
+            bits >> left & 1 == 1
+        });
+        FaultyIo::of(disk, state.capacity_bytes)
+    }
+
+    /// Lets `after` more of these calls succeed and then fails `times` of them.
+    pub fn fail(&self, call: Call, after: u64, times: u64, error: io::ErrorKind) {
+        self.state().faults.insert(
+            call,
+            Fault {
+                after,
+                times,
+                error,
+            },
+        );
+    }
+
+    /// Sets the size of the file system.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.state().capacity_bytes = bytes;
+    }
+
+    /// Lets every sync wait from now on.
+    pub fn hold_syncs(&self) {
+        self.state().holding_syncs = true;
+    }
+
+    /// Blocks until this many syncs wait.
+    pub fn wait_for_held_syncs(&self, count: usize) {
+        let mut state = self.state();
+        while state.held_syncs < count {
+            state = self
+                .shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets syncs go on.
+    pub fn release_syncs(&self) {
+        self.state().holding_syncs = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// Bytes of a file, as many as there are.
+    pub fn bytes_of(&self, name: &str, offset: u64, bytes: usize) -> Vec<u8> {
+        let mut state = self.state();
+        let mut content = Vec::new();
+        if let Some(number) = state.disk.number(name) {
+            state.disk.file(number).read(&mut content, bytes, offset);
+        }
+        content
+    }
+
+    /// Changes a file behind the store's back, durably; `offset` is a multiple of 4 KiB. Makes the file if need be.
+    pub fn overwrite(&self, name: &str, offset: u64, bytes: &[u8]) {
+        let mut state = self.state();
+        let number = state
+            .disk
+            .number(name)
+            .or_else(|| state.disk.create(name, 0));
+        if let Some(number) = number {
+            state.disk.file(number).write(offset, bytes);
+            state.disk.file(number).sync();
+            state.disk.sync_names();
+        }
+    }
+
+    /// Flips one bit of a file, durably.
+    pub fn flip_bit(&self, name: &str, offset: u64, bit: u8) {
+        let sector = offset / SECTOR as u64 * SECTOR as u64;
+        let mut content = self.bytes_of(name, sector, SECTOR);
+        content[(offset - sector) as usize] ^= 1 << bit;
+        self.overwrite(name, sector, &content);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a call that changes something. `act` is told whether it is to go wrong half-way; it may then do what such a
+    /// call does.
+    fn step<T>(
+        &self,
+        call: Call,
+        act: impl FnOnce(&mut State, Option<io::Error>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = self.state();
+        state.check_power()?;
+        state.steps += 1;
+        if state.cut_at.is_some_and(|step| state.steps >= step) {
+            state.power_is_off = true;
+            let _ = act(&mut state, Some(power_is_off()));
+            return Err(power_is_off());
+        }
+        let fault = state.fault(call);
+        act(&mut state, fault)
+    }
+}
+
+impl State {
+    fn check_power(&self) -> io::Result<()> {
+        if self.power_is_off {
+            Err(power_is_off())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Counts the call; the error that it is to end with.
+    fn fault(&mut self, call: Call) -> Option<io::Error> {
+        *self.counts.entry(call).or_default() += 1;
+        let fault = self.faults.get_mut(&call)?;
+        if fault.after > 0 {
+            fault.after -= 1;
+            return None;
+        }
+        fault.times = fault.times.checked_sub(1)?;
+        Some(fault.error.into())
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.disk.used_bytes())
+    }
+
+    fn number(&self, name: &str) -> io::Result<u64> {
+        self.disk
+            .number(name)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn power_is_off() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+impl SegmentIo for FaultyIo {
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn SegmentWriter>> {
+        let number = self.step(Call::Create, |state, fault| {
+            if let Some(error) = fault {
+                if state.power_is_off {
+                    state.disk.create(name, bytes);
+                }
+                return Err(error);
+            }
+            if state.free_bytes() < bytes {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state
+                .disk
+                .create(name, bytes)
+                .ok_or_else(|| io::ErrorKind::AlreadyExists.into())
+        })?;
+        Ok(Arc::new(FaultyFile {
+            io: self.clone(),
+            number,
+        }))
+    }
+
+    fn open_writer(&self, name: &str) -> io::Result<Arc<dyn SegmentWriter>> {
+        Ok(Arc::new(self.open(name)?))
+    }
+
+    fn open_reader(&self, name: &str) -> io::Result<Arc<dyn SegmentReader>> {
+        Ok(Arc::new(self.open(name)?))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.step(Call::Remove, |state, fault| {
+            if fault.is_none() || state.power_is_off {
+                state.number(name)?;
+                state.disk.remove(name);
+            }
+            fault.map_or(Ok(()), Err)
+        })
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.step(Call::SyncDir, |state, fault| {
+            if fault.is_none() {
+                state.disk.sync_names();
+            }
+            fault.map_or(Ok(()), Err)
+        })
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let state = self.state();
+        state.check_power()?;
+        Ok(state.disk.names())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.state();
+        state.check_power()?;
+        Ok(state.free_bytes())
+    }
+}
+
+impl FaultyIo {
+    fn open(&self, name: &str) -> io::Result<FaultyFile> {
+        let mut state = self.state();
+        state.check_power()?;
+        if let Some(error) = state.fault(Call::Open) {
+            return Err(error);
+        }
+        Ok(FaultyFile {
+            io: self.clone(),
+            number: state.number(name)?,
+        })
+    }
+}
+
+struct FaultyFile {
+    io: FaultyIo,
+    number: u64,
+}
+
+impl SegmentWriter for FaultyFile {
+    fn write_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        for part in parts.iter() {
+            let aligned = part.as_ptr().addr().is_multiple_of(SECTOR);
+            assert!(
+                aligned && part.len().is_multiple_of(SECTOR),
+                "a direct write would fail"
+            );
+        }
+        assert!(
+            offset.is_multiple_of(SECTOR as u64),
+            "a direct write would fail"
+        );
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        self.io.step(Call::Write, |state, fault| {
+            let torn_at = bytes.len() / SECTOR / 2 * SECTOR;
+            let written = match &fault {
+                None => &bytes[..],
+                Some(_) => &bytes[..torn_at],
+            };
+            state.disk.file(self.number).write(offset, written);
+            fault.map_or(Ok(()), Err)
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let shared = &self.io.shared;
+        let mut state = self.io.state();
+        state.held_syncs += 1;
+        shared.changed.notify_all();
+        while state.holding_syncs {
+            state = shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.held_syncs -= 1;
+        drop(state);
+        self.io.step(Call::Sync, |state, fault| {
+            let file = state.disk.file(self.number);
+            match fault {
+                None => file.sync(),
+                Some(_) if state.power_is_off => {}
+                Some(_) => file.fail_sync(),
+            }
+            fault.map_or(Ok(()), Err)
+        })
+    }
+
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.io.step(Call::Punch, |state, fault| {
+            if fault.is_none() || state.power_is_off {
+                state.disk.file(self.number).punch(offset, bytes);
+            }
+            fault.map_or(Ok(()), Err)
+        })
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.io.step(Call::Truncate, |state, fault| {
+            if fault.is_none() || state.power_is_off {
+                state.disk.file(self.number).truncate(bytes);
+            }
+            fault.map_or(Ok(()), Err)
+        })
+    }
+}
+
+impl SegmentReader for FaultyFile {
+    fn read_at(&self, into: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
+        let mut state = self.io.state();
+        state.check_power()?;
+        if let Some(error) = state.fault(Call::Read) {
+            return Err(error);
+        }
+        state.disk.file(self.number).read(into, bytes, offset);
+        Ok(())
+    }
+
+    fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
+        let mut state = self.io.state();
+        state.check_power()?;
+        Ok(state.disk.file(self.number).data_from(offset))
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        let mut state = self.io.state();
+        state.check_power()?;
+        Ok(state.disk.file(self.number).bytes())
+    }
+}

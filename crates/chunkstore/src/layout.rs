@@ -1,0 +1,74 @@
+//! The one place that builds and reads the names of segments and objects.
+//!
+//! ```text
+//! local segment   0000000000000102.blocks    16 lower-case hex digits of the id, then the kind
+//! object          blocks/0000000000000102    the kind, then the id
+//! ```
+
+use crate::{ContainerId, ContainerKind};
+
+const BLOCKS: &str = "blocks";
+const PAGES: &str = "pages";
+
+/// The file name of a segment.
+pub(crate) fn segment_name(id: ContainerId, kind: ContainerKind) -> String {
+    format!("{:016x}.{}", id.0, kind_word(kind))
+}
+
+/// The segment that a file of this name is; `None` for any name that [`segment_name`] does not build.
+pub(crate) fn parse_segment_name(name: &str) -> Option<(ContainerId, ContainerKind)> {
+    let (digits, word) = name.split_once('.')?;
+    let kind = match word {
+        BLOCKS => ContainerKind::Blocks,
+        PAGES => ContainerKind::Pages,
+        _ => return None,
+    };
+    let id = ContainerId(u64::from_str_radix(digits, 16).ok()?);
+    (segment_name(id, kind) == name).then_some((id, kind))
+}
+
+/// The name of an object, without the prefix that the object store itself may add.
+#[cfg(feature = "objects")]
+pub(crate) fn object_name(id: ContainerId, kind: ContainerKind) -> String {
+    format!("{}/{:016x}", kind_word(kind), id.0)
+}
+
+fn kind_word(kind: ContainerKind) -> &'static str {
+    match kind {
+        ContainerKind::Blocks => BLOCKS,
+        ContainerKind::Pages => PAGES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_our_own_form_are_segments() {
+        let id = ContainerId(0x102);
+        assert_eq!(
+            segment_name(id, ContainerKind::Blocks),
+            "0000000000000102.blocks"
+        );
+        for kind in [ContainerKind::Blocks, ContainerKind::Pages] {
+            assert_eq!(
+                parse_segment_name(&segment_name(id, kind)),
+                Some((id, kind))
+            );
+        }
+        let refused = [
+            "",
+            "102.blocks",
+            "0000000000000102",
+            "000000000000010A.blocks",
+            "lost+found",
+            "+000000000000102.blocks",
+            "0000000000000102.blocks.old",
+            "0000000000000102.index",
+        ];
+        for name in refused {
+            assert_eq!(parse_segment_name(name), None, "{name}");
+        }
+    }
+}
