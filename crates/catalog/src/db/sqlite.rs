@@ -14,6 +14,8 @@
 
 mod dialect;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod txn;
 mod writer;
 

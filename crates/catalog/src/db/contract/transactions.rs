@@ -52,14 +52,14 @@ pub async fn a_body_sees_its_own_changes(db: &dyn Db) {
 
 /// Whether a statement failed or the body itself decided so.
 pub async fn a_failing_body_leaves_nothing(db: &dyn Db) {
-    run(db, "CREATE TABLE nothing (n BIGINT PRIMARY KEY)", vec![]).await;
+    run(db, "CREATE TABLE undone (n BIGINT PRIMARY KEY)", vec![]).await;
     let decided: Result<(), Error> = db
         .transact(|txn| {
             Box::pin(async {
-                txn.execute("INSERT INTO nothing (n) VALUES (1)", vec![])
+                txn.execute("INSERT INTO undone (n) VALUES (1)", vec![])
                     .await?;
                 Err(Error::Corrupt {
-                    table: "nothing",
+                    table: "undone",
                     reason: "decided".to_owned(),
                 })
             })
@@ -69,15 +69,15 @@ pub async fn a_failing_body_leaves_nothing(db: &dyn Db) {
     let broken = db
         .transact(|txn| {
             Box::pin(async {
-                txn.execute("INSERT INTO nothing (n) VALUES (2)", vec![])
+                txn.execute("INSERT INTO undone (n) VALUES (2)", vec![])
                     .await?;
-                txn.execute("INSERT INTO nothing (n) VALUES (2)", vec![])
+                txn.execute("INSERT INTO undone (n) VALUES (2)", vec![])
                     .await
             })
         })
         .await;
     assert!(matches!(broken, Err(Error::Statement { .. })), "{broken:?}");
-    assert_eq!(number(db, "SELECT count(*) FROM nothing").await, 0);
+    assert_eq!(number(db, "SELECT count(*) FROM undone").await, 0);
 }
 
 /// PostgreSQL would take its COMMIT for a rollback without a word.
