@@ -89,7 +89,7 @@ pub fn sqlite_options(path: &Path) -> SqliteOptions {
 pub async fn fresh_postgres() -> Option<Arc<dyn Db>> {
     #[cfg(feature = "postgres")]
     {
-        let config = postgres_server::fresh_database()?;
+        let config = fresh_postgres_config()?;
         let options = crate::db::PostgresOptions {
             config,
             connections: NonZeroUsize::new(6).expect("six is not zero"),
@@ -102,4 +102,10 @@ pub async fn fresh_postgres() -> Option<Arc<dyn Db>> {
     }
     #[cfg(not(feature = "postgres"))]
     None
+}
+
+/// The connection string of an empty PostgreSQL database; see [`fresh_postgres`].
+#[cfg(feature = "postgres")]
+pub fn fresh_postgres_config() -> Option<String> {
+    postgres_server::fresh_database()
 }

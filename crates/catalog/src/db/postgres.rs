@@ -8,6 +8,8 @@
 //! a caller abandons in the middle of a transaction is closed, not returned. Each keeps its prepared statements by text.
 
 mod faults;
+#[cfg(test)]
+mod tests;
 mod txn;
 
 use self::faults::Fault;
@@ -53,6 +55,7 @@ pub struct Postgres {
     permits: Semaphore,
     idle: Mutex<Vec<Session>>,
     random: Random,
+    attempts_max: u32,
 }
 
 impl Postgres {
@@ -76,6 +79,7 @@ impl Postgres {
             permits: Semaphore::new(options.connections.get()),
             idle: Mutex::new(Vec::new()),
             random: options.random.clone(),
+            attempts_max: ATTEMPTS_MAX,
         };
         let first = postgres.open_session().await.map_err(unavailable)?;
         postgres.put_back(first);
@@ -89,7 +93,7 @@ impl Postgres {
             .await
             .map_err(|_| unavailable("the pool has been closed".to_owned()))?;
         let mut last = String::new();
-        for attempt in 0..ATTEMPTS_MAX {
+        for attempt in 0..self.attempts_max {
             if attempt > 0 {
                 tokio::time::sleep(self.pause(attempt - 1)).await;
             }
@@ -100,7 +104,8 @@ impl Postgres {
             }
         }
         Err(unavailable(format!(
-            "gave up after {ATTEMPTS_MAX} attempts, the last: {last}"
+            "gave up after {} attempts, the last: {last}",
+            self.attempts_max
         )))
     }
 

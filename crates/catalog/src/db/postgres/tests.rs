@@ -1,0 +1,173 @@
+//! What PostgreSQL alone does: conflicts, connections that break, commits with an unknown outcome.
+
+use super::{Postgres, PostgresOptions};
+use crate::testing::fresh_postgres_config;
+use crate::{Db, DbExt, Error, Value};
+use futures_util::future::join_all;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use types::Random;
+
+/// A pool of `connections` on an empty database; nothing where PostgreSQL is not installed.
+async fn connect(connections: usize) -> Option<Postgres> {
+    let options = PostgresOptions {
+        config: fresh_postgres_config()?,
+        connections: NonZeroUsize::new(connections).unwrap(),
+        random: Random::seeded(7),
+    };
+    Some(Postgres::connect(&options).await.unwrap())
+}
+
+async fn run(db: &dyn Db, sql: &'static str) -> Result<u64, Error> {
+    db.transact(move |txn| txn.execute(sql, vec![])).await
+}
+
+async fn count(db: &dyn Db, sql: &'static str) -> i64 {
+    db.view(move |txn| txn.query(sql, vec![])).await.unwrap()[0]
+        .int(0, "count")
+        .unwrap()
+}
+
+/// Fails `failures` times with `sql` after writing, then succeeds. Answers how often the body ran.
+async fn fail_first(db: &Postgres, failures: u32, sql: &'static str) -> (Result<u64, Error>, u32) {
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    let result = db.transact(move |txn| {
+        let run = counted.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            let written = txn
+                .execute("INSERT INTO ran (n) VALUES (1)", vec![])
+                .await?;
+            if run < failures {
+                txn.execute(sql, vec![]).await?;
+            }
+            Ok(written)
+        })
+    });
+    (result.await, runs.load(Ordering::Relaxed))
+}
+
+const CONFLICT: &str = "DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '40001'; END $$";
+const DEADLOCK: &str = "DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '40P01'; END $$";
+const BREAK: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
+
+#[tokio::test]
+async fn a_body_runs_again_until_it_meets_no_conflict() {
+    let Some(mut db) = connect(1).await else {
+        return;
+    };
+    run(&db, "CREATE TABLE ran (n BIGINT NOT NULL)")
+        .await
+        .unwrap();
+    for (done, sql) in [(1, CONFLICT), (2, DEADLOCK), (3, BREAK)] {
+        let (result, runs) = fail_first(&db, 3, sql).await;
+        assert_eq!((result.unwrap(), runs), (1, 4), "{sql}");
+        assert_eq!(count(&db, "SELECT count(*) FROM ran").await, done);
+    }
+    db.attempts_max = 4;
+    let (result, runs) = fail_first(&db, u32::MAX, CONFLICT).await;
+    assert!(matches!(&result, Err(Error::Unavailable { reason }) if reason.contains("on purpose")));
+    assert_eq!(runs, 4);
+    assert_eq!(count(&db, "SELECT count(*) FROM ran").await, 3);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_commit_leaves_the_outcome_unknown() {
+    let Some(db) = connect(1).await else { return };
+    for sql in [
+        "CREATE TABLE breaking (n BIGINT NOT NULL)",
+        "CREATE FUNCTION break() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER breaks AFTER INSERT ON breaking \
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION break()",
+    ] {
+        run(&db, sql).await.unwrap();
+    }
+    let unknown = run(&db, "INSERT INTO breaking (n) VALUES (1)").await;
+    assert!(
+        matches!(unknown, Err(Error::CommitUnknown { .. })),
+        "{unknown:?}"
+    );
+    // Reading tells, on a new connection.
+    assert_eq!(count(&db, "SELECT count(*) FROM breaking").await, 0);
+}
+
+#[tokio::test]
+async fn idle_connections_that_have_broken_are_replaced() {
+    let Some(db) = connect(3).await else { return };
+    run(&db, "CREATE TABLE pooled (n BIGINT NOT NULL)")
+        .await
+        .unwrap();
+    let insert = || run(&db, "INSERT INTO pooled (n) VALUES (1)");
+    for done in join_all((0..12).map(|_| insert())).await {
+        assert_eq!(done.unwrap(), 1);
+    }
+    assert!((1..=3).contains(&db.idle.lock().unwrap().len()));
+    let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    count(&db, others).await;
+    for done in join_all((0..12).map(|_| insert())).await {
+        assert_eq!(done.unwrap(), 1);
+    }
+    assert_eq!(count(&db, "SELECT count(*) FROM pooled").await, 24);
+}
+
+#[tokio::test]
+async fn a_commit_is_durable_even_where_the_server_would_not_insist() {
+    let Some(config) = fresh_postgres_config() else {
+        return;
+    };
+    for (server, session) in [("off", "on"), ("remote_write", "remote_write")] {
+        let options = PostgresOptions {
+            config: format!("{config} options='-c synchronous_commit={server}'"),
+            connections: NonZeroUsize::MIN,
+            random: Random::seeded(7),
+        };
+        let db = Postgres::connect(&options).await.unwrap();
+        let shown = db
+            .view(|txn| txn.query("SHOW synchronous_commit", vec![]))
+            .await
+            .unwrap();
+        assert_eq!(shown[0].text(0, "setting").unwrap(), session);
+    }
+}
+
+#[tokio::test]
+async fn types_outside_the_dialect_are_refused_and_the_connection_lives_on() {
+    let Some(db) = connect(1).await else { return };
+    for sql in [
+        "SELECT true",
+        "SELECT 1.5",
+        "SELECT now()",
+        "SELECT SUM(n) FROM (VALUES ($1)) v (n)",
+    ] {
+        let params = vec![Value::Int(1); sql.matches('$').count()];
+        let refused = db.view(move |txn| txn.query(sql, params.clone())).await;
+        assert!(
+            matches!(refused, Err(Error::Statement { .. })),
+            "{sql}: {refused:?}"
+        );
+    }
+    assert_eq!(count(&db, "SELECT 7").await, 7);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_unavailable() {
+    for config in [
+        "host=/no/such/place user=drystone",
+        "no connection string",
+        "host=127.0.0.1 port=1",
+    ] {
+        let options = PostgresOptions {
+            config: config.to_owned(),
+            connections: NonZeroUsize::MIN,
+            random: Random::seeded(7),
+        };
+        let refused = Postgres::connect(&options).await;
+        assert!(
+            matches!(refused, Err(Error::Unavailable { .. })),
+            "{config}"
+        );
+    }
+}
