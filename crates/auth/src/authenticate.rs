@@ -2,7 +2,7 @@
 //!
 //! 1. [`Authenticator::open`], before the body is read: all that needs no secret, and the look-up of the key.
 //! 2. Where the signature does not depend on the body, [`Unproven::verify_before_body`] gives the caller at once, and
-//!    [`Unproven::check_body`] later holds the body to the digest that was signed.
+//!    [`Unproven::signed_digest`] says what its body must be.
 //! 3. Otherwise the body is read first and [`Unproven::verify_with`] gives the caller.
 //!
 //! Nothing is looked up or changed on behalf of a request before it has a [`Caller`]. Temporary credentials do not exist
@@ -89,9 +89,12 @@ impl Unproven {
         }
     }
 
-    /// Holds the body's digest against the one that was signed; a body that is not signed passes.
-    pub fn check_body(&self, body: Digest) -> Result<(), AuthError> {
-        self.claim.check_body(body)
+    /// The digest that the body must have, where a header names it and the signature covers it.
+    pub fn signed_digest(&self) -> Option<Digest> {
+        match self.claim.payload() {
+            Payload::Signed(digest) => Some(digest),
+            Payload::Unsigned | Payload::Body => None,
+        }
     }
 
     fn verify(&self, payload_hash: PayloadHash) -> Result<Caller, AuthError> {

@@ -1,1 +1,262 @@
-//! (being written)
+//! The six EBS direct operations over HTTP: requests in, verbs of the engine, responses out (SPEC 2, 3, 5).
+//!
+//! ```text
+//! routes.rs          method and path -> operation
+//! ops/               one file per operation
+//! parameters.rs      path, query and headers as text and integers; numbers.rs, snapshot_id.rs
+//! constraints.rs     modelled constraints, and their messages
+//! body.rs            bodies within bounds; intake.rs: block data into pooled buffers
+//! block_token.rs     page_token.rs, base62.rs: what clients hold on to
+//! error.rs           every refusal in the words of the wire
+//! response.rs        what every response carries
+//! ```
+//!
+//! Order of checks, in every operation: route, signature, constraints, the snapshot, the rest; and whatever can be refused
+//! before the body is read is refused before. Wire names and texts end here: the engine knows none of them.
+
+#![allow(
+    clippy::missing_errors_doc,
+    reason = "nothing here is called by others but `handle`, which answers errors as responses"
+)]
+
+mod base62;
+mod block_token;
+mod body;
+mod constraints;
+mod error;
+mod intake;
+mod json;
+mod numbers;
+mod ops;
+mod page_token;
+mod parameters;
+mod response;
+mod routes;
+mod snapshot_id;
+
+#[cfg(test)]
+mod tests;
+
+pub use body::BodyLimits;
+
+use crate::body::RequestBody;
+use crate::error::ApiError;
+use crate::intake::Intake;
+use crate::parameters::Parameters;
+use crate::response::Reply;
+use crate::routes::Route;
+use auth::{
+    Authenticator, Caller, RequestHead, RequestId, Service, TokenKeys, Unproven, UnsignedPayload,
+};
+use bytes::Bytes;
+use engine::Engine;
+use futures_util::FutureExt;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use types::{Clock, Digest, Random};
+
+/// What an [`EbsApi`] is made of.
+pub struct Components {
+    /// The verbs.
+    pub engine: Engine,
+    /// Signatures and accounts.
+    pub authenticator: Authenticator,
+    /// The keys of tokens.
+    pub token_keys: Arc<TokenKeys>,
+    /// The time of tokens and of the `Date` header; the one that signatures are judged by.
+    pub clock: Arc<dyn Clock>,
+    /// Salts of tokens.
+    pub random: Random,
+    /// What an operator may choose.
+    pub options: EbsApiOptions,
+}
+
+/// What an operator may choose.
+#[derive(Clone, Debug)]
+pub struct EbsApiOptions {
+    /// Items of a page when a request does not say (SPEC 8.7), 100 to 10,000.
+    pub max_results_default: usize,
+    /// Patience with bodies.
+    pub body_limits: BodyLimits,
+}
+
+impl EbsApiOptions {
+    /// What `serve` uses unless told otherwise.
+    pub const STANDARD: EbsApiOptions = EbsApiOptions {
+        max_results_default: types::limits::LIST_RESULTS_MAX,
+        body_limits: BodyLimits::STANDARD,
+    };
+}
+
+/// The name of the operation that a response answers, as an extension of the response: for metrics. `Unknown` when no
+/// operation was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operation(pub &'static str);
+
+/// The name of the exception that a response tells, as an extension of the response; successes have none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ErrorCode(pub &'static str);
+
+/// The EBS direct APIs; clones share everything.
+#[derive(Clone)]
+pub struct EbsApi {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    engine: Engine,
+    authenticator: Authenticator,
+    token_keys: Arc<TokenKeys>,
+    clock: Arc<dyn Clock>,
+    random: Random,
+    options: EbsApiOptions,
+    verified: Intake,
+    unverified: Intake,
+}
+
+impl EbsApi {
+    /// Puts the parts together.
+    pub fn new(components: Components) -> EbsApi {
+        let Components {
+            engine,
+            authenticator,
+            token_keys,
+            clock,
+            random,
+            options,
+        } = components;
+        let intake = |pool: &engine::BufferPool| {
+            Intake::new(
+                pool.clone(),
+                options.body_limits.clone(),
+                Arc::clone(&clock),
+            )
+        };
+        let (verified, unverified) = (
+            intake(engine.buffers()),
+            intake(engine.unverified_buffers()),
+        );
+        let shared = Shared {
+            engine,
+            authenticator,
+            token_keys,
+            clock,
+            random,
+            options,
+            verified,
+            unverified,
+        };
+        EbsApi {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Answers a request, whatever it is: errors are responses, and so is a panic. Dropping the future gives the request up.
+    ///
+    /// The response carries [`Operation`] and, for an error, [`ErrorCode`] as extensions.
+    pub async fn handle<B>(
+        &self,
+        request: Request<B>,
+        request_id: RequestId,
+    ) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        let mut body = RequestBody::new(body, &head.headers);
+        let route = routes::route(&head.method, head.uri.path());
+        let operation = route.as_ref().map_or("Unknown", Route::operation);
+        let work = async {
+            let route = route.ok_or_else(ApiError::unknown_operation)?;
+            self.shared.answer(route, &head, &mut body).await
+        };
+        let answered = AssertUnwindSafe(work).catch_unwind().await;
+        let outcome = answered.unwrap_or_else(|panic| Err(ApiError::internal(panic_text(&*panic))));
+        let mut reply = match outcome {
+            Ok(reply) => reply,
+            Err(error) => {
+                if let Some(fault) = error.fault() {
+                    tracing::error!(%request_id, operation, code = error.code(), fault, "request failed");
+                }
+                let reusable = body.drain(&self.shared.options.body_limits).await;
+                let mut reply = response::error(&error, !reusable);
+                reply.extensions_mut().insert(ErrorCode(error.code()));
+                reply
+            }
+        };
+        reply.extensions_mut().insert(Operation(operation));
+        response::finish(reply, request_id, self.shared.clock.now())
+    }
+}
+
+impl Shared {
+    async fn answer<B>(
+        &self,
+        route: Route<'_>,
+        head: &Parts,
+        body: &mut RequestBody<B>,
+    ) -> Result<Reply, ApiError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+    {
+        if let Route::PutSnapshotBlock { snapshot, index } = route {
+            return ops::put_snapshot_block::run(self, head, body, snapshot, index).await;
+        }
+        let unproven = self.open(head, UnsignedPayload::Refused)?;
+        let document = body.document(&self.options.body_limits).await?;
+        let caller = unproven.verify_with(Digest::of(&document))?;
+        self.answer_caller(route, &caller, &Parameters::of(head), &document)
+            .await
+    }
+
+    /// The operations that need their whole request before they begin.
+    async fn answer_caller(
+        &self,
+        route: Route<'_>,
+        caller: &Caller,
+        parameters: &Parameters<'_>,
+        document: &[u8],
+    ) -> Result<Reply, ApiError> {
+        match route {
+            Route::StartSnapshot => ops::start_snapshot::run(self, caller, document).await,
+            Route::CompleteSnapshot { snapshot } => {
+                ops::complete_snapshot::run(self, caller, parameters, snapshot).await
+            }
+            Route::GetSnapshotBlock { snapshot, index } => {
+                ops::get_snapshot_block::run(self, caller, parameters, snapshot, index).await
+            }
+            Route::ListSnapshotBlocks { snapshot } => {
+                ops::list_snapshot_blocks::run(self, caller, parameters, snapshot).await
+            }
+            Route::ListChangedBlocks { second } => {
+                ops::list_changed_blocks::run(self, caller, parameters, second).await
+            }
+            Route::PutSnapshotBlock { .. } => {
+                unreachable!("a put is answered while its body streams")
+            }
+        }
+    }
+
+    /// Judges a request's signature as far as that goes without its body.
+    fn open(&self, head: &Parts, unsigned: UnsignedPayload) -> Result<Unproven, ApiError> {
+        let request = RequestHead {
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            query: head.uri.query(),
+            headers: &head.headers,
+        };
+        Ok(self.authenticator.open(&request, Service::Ebs, unsigned)?)
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("(no text)"))
+}
