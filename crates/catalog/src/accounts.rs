@@ -37,8 +37,12 @@ pub async fn insert_account(
 
 /// Every account, by number.
 pub async fn accounts(txn: &mut dyn Txn) -> Result<Vec<AccountId>, Error> {
-    let rows = txn.query("SELECT account FROM accounts ORDER BY account", Vec::new()).await?;
-    rows.iter().map(|row| account_at(row, 0, ACCOUNTS)).collect()
+    let rows = txn
+        .query("SELECT account FROM accounts ORDER BY account", Vec::new())
+        .await?;
+    rows.iter()
+        .map(|row| account_at(row, 0, ACCOUNTS))
+        .collect()
 }
 
 /// Adds an access key.
@@ -99,8 +103,12 @@ pub async fn set_access_key_active(
 
 /// Deletes a key; answers whether it existed.
 pub async fn delete_access_key(txn: &mut dyn Txn, key_id: &str) -> Result<bool, Error> {
-    let changed =
-        txn.execute("DELETE FROM access_keys WHERE key_id = $1", vec![key_id.into()]).await?;
+    let changed = txn
+        .execute(
+            "DELETE FROM access_keys WHERE key_id = $1",
+            vec![key_id.into()],
+        )
+        .await?;
     Ok(changed == 1)
 }
 
@@ -111,8 +119,10 @@ pub(crate) fn account_at(
     table: &'static str,
 ) -> Result<AccountId, Error> {
     let number = row.uint(column, table)?;
-    AccountId::from_number(number)
-        .ok_or_else(|| Error::Corrupt { table, reason: format!("{number} is no account") })
+    AccountId::from_number(number).ok_or_else(|| Error::Corrupt {
+        table,
+        reason: format!("{number} is no account"),
+    })
 }
 
 fn read_access_key(row: &Row) -> Result<AccessKeyRecord, Error> {

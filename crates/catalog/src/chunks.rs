@@ -48,7 +48,10 @@ impl ChunkState {
             1 => Ok(ChunkState::Live),
             2 => Ok(ChunkState::Condemned),
             3 => Ok(ChunkState::Damaged),
-            _ => Err(Error::Corrupt { table: TABLE, reason: format!("{number} is no state") }),
+            _ => Err(Error::Corrupt {
+                table: TABLE,
+                reason: format!("{number} is no state"),
+            }),
         }
     }
 }
@@ -105,8 +108,12 @@ static PUT: Batch = Batch::new(
      codec = excluded.codec, data_key = excluded.data_key, epoch = excluded.epoch",
 );
 
-static STAMP: Batch =
-    Batch::any_of("UPDATE chunks SET epoch = $1, state = 1 WHERE ", 1, "(domain = ? AND name = ?)", "");
+static STAMP: Batch = Batch::any_of(
+    "UPDATE chunks SET epoch = $1, state = 1 WHERE ",
+    1,
+    "(domain = ? AND name = ?)",
+    "",
+);
 
 /// The records of these chunks, as far as they exist. Keys may repeat.
 pub async fn find(
@@ -118,7 +125,10 @@ pub async fn find(
         .map(|(domain, name)| Ok([domain.number().try_into()?, name.as_bytes().into()]))
         .collect::<Result<Vec<_>, Error>>()?;
     let found = FIND.query(txn, &[], rows).await?;
-    found.iter().map(|row| read(row).map(|record| (record.key(), record))).collect()
+    found
+        .iter()
+        .map(|row| read(row).map(|record| (record.key(), record)))
+        .collect()
 }
 
 /// Writes records, new or in place of what was there; no key twice.
@@ -176,6 +186,25 @@ pub async fn mark_damaged(
     Ok(changed == 1)
 }
 
+/// Where the frames of recorded chunks lie in a container. Reads the whole table: for recovery and audit alone.
+pub async fn locations_in(txn: &mut dyn Txn, container: u64) -> Result<Vec<Location>, Error> {
+    let rows = txn
+        .query(
+            "SELECT container, frame_offset, frame_length FROM chunks WHERE container = $1",
+            vec![container.try_into()?],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Location {
+                container: row.uint(0, TABLE)?,
+                offset: row.uint(1, TABLE)?,
+                length: row.uint32(2, TABLE)?,
+            })
+        })
+        .collect()
+}
+
 fn read(row: &Row) -> Result<ChunkRecord, Error> {
     Ok(ChunkRecord {
         domain: Domain::from_number(row.uint(0, TABLE)?),
@@ -196,12 +225,16 @@ fn read(row: &Row) -> Result<ChunkRecord, Error> {
 
 fn read_name(row: &Row, column: usize) -> Result<ChunkName, Error> {
     let bytes: [u8; 32] = row.array(column, TABLE)?;
-    ChunkName::from_slice(&bytes)
-        .ok_or(Error::Corrupt { table: TABLE, reason: "a name has another length".to_owned() })
+    ChunkName::from_slice(&bytes).ok_or(Error::Corrupt {
+        table: TABLE,
+        reason: "a name has another length".to_owned(),
+    })
 }
 
 fn read_u8(row: &Row, column: usize) -> Result<u8, Error> {
     let number = row.int(column, TABLE)?;
-    u8::try_from(number)
-        .map_err(|_| Error::Corrupt { table: TABLE, reason: format!("{number} is out of range") })
+    u8::try_from(number).map_err(|_| Error::Corrupt {
+        table: TABLE,
+        reason: format!("{number} is out of range"),
+    })
 }

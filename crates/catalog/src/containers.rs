@@ -24,15 +24,24 @@ pub struct ContainerRecord {
 /// Gives out the next id.
 pub async fn reserve(txn: &mut dyn Txn) -> Result<u64, Error> {
     let id = last_reserved(txn).await? + 1;
-    meta::set_number(txn, meta::LAST_CONTAINER, i64::try_from(id).unwrap_or(i64::MAX)).await?;
+    meta::set_number(
+        txn,
+        meta::LAST_CONTAINER,
+        i64::try_from(id).unwrap_or(i64::MAX),
+    )
+    .await?;
     Ok(id)
 }
 
 /// The highest id ever given out; 0 before the first.
 pub async fn last_reserved(txn: &mut dyn Txn) -> Result<u64, Error> {
-    let last = meta::number(txn, meta::LAST_CONTAINER).await?.unwrap_or_default();
-    u64::try_from(last)
-        .map_err(|_| Error::Corrupt { table: TABLE, reason: format!("{last} is no container id") })
+    let last = meta::number(txn, meta::LAST_CONTAINER)
+        .await?
+        .unwrap_or_default();
+    u64::try_from(last).map_err(|_| Error::Corrupt {
+        table: TABLE,
+        reason: format!("{last} is no container id"),
+    })
 }
 
 /// Writes a container's record, new or in place of the old one.
@@ -62,8 +71,10 @@ pub async fn all_except(txn: &mut dyn Txn, except: u8) -> Result<Vec<ContainerRe
         )
         .await?;
     let small = |number: u32| {
-        u8::try_from(number)
-            .map_err(|_| Error::Corrupt { table: TABLE, reason: format!("{number} is out of range") })
+        u8::try_from(number).map_err(|_| Error::Corrupt {
+            table: TABLE,
+            reason: format!("{number} is out of range"),
+        })
     };
     rows.iter()
         .map(|row| {
@@ -84,14 +95,24 @@ static INSERT_FREES: Batch = Batch::new(
     " ON CONFLICT (container, frame_offset) DO NOTHING",
 );
 
-static DELETE_FREES: Batch =
-    Batch::any_of("DELETE FROM frees WHERE ", 0, "(container = ? AND frame_offset = ?)", "");
+static DELETE_FREES: Batch = Batch::any_of(
+    "DELETE FROM frees WHERE ",
+    0,
+    "(container = ? AND frame_offset = ?)",
+    "",
+);
 
 /// Notes frames that no record names any more.
 pub async fn insert_frees(txn: &mut dyn Txn, frames: &[Location]) -> Result<(), Error> {
     let rows = frames
         .iter()
-        .map(|frame| Ok([frame.container.try_into()?, frame.offset.try_into()?, frame.length.into()]))
+        .map(|frame| {
+            Ok([
+                frame.container.try_into()?,
+                frame.offset.try_into()?,
+                frame.length.into(),
+            ])
+        })
         .collect::<Result<Vec<[Value; 3]>, Error>>()?;
     INSERT_FREES.execute(txn, &[], rows).await?;
     Ok(())

@@ -17,14 +17,20 @@ pub const LAST_CONTAINER: &str = "last_container";
 
 /// The number called `name`.
 pub async fn number(txn: &mut dyn Txn, name: &str) -> Result<Option<i64>, Error> {
-    let rows = txn.query("SELECT number FROM meta WHERE name = $1", vec![name.into()]).await?;
+    let rows = txn
+        .query("SELECT number FROM meta WHERE name = $1", vec![name.into()])
+        .await?;
     rows.first().map(|row| row.int(0, TABLE)).transpose()
 }
 
 /// The bytes called `name`.
 pub async fn bytes(txn: &mut dyn Txn, name: &str) -> Result<Option<Vec<u8>>, Error> {
-    let rows = txn.query("SELECT bytes FROM meta WHERE name = $1", vec![name.into()]).await?;
-    rows.first().map(|row| row.bytes(0, TABLE).map(<[u8]>::to_vec)).transpose()
+    let rows = txn
+        .query("SELECT bytes FROM meta WHERE name = $1", vec![name.into()])
+        .await?;
+    rows.first()
+        .map(|row| row.bytes(0, TABLE).map(<[u8]>::to_vec))
+        .transpose()
 }
 
 /// Sets the number called `name`.
@@ -54,5 +60,8 @@ pub async fn store_id(txn: &mut dyn Txn) -> Result<[u8; 16], Error> {
     bytes(txn, STORE_ID)
         .await?
         .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(Error::Corrupt { table: TABLE, reason: "no store id of 16 bytes".to_owned() })
+        .ok_or(Error::Corrupt {
+            table: TABLE,
+            reason: "no store id of 16 bytes".to_owned(),
+        })
 }

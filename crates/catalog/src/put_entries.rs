@@ -60,10 +60,16 @@ pub async fn range(
         .query(
             "SELECT block_index, digest FROM put_entries WHERE snapshot = $1 AND block_index >= $2 \
              ORDER BY block_index LIMIT $3",
-            vec![snapshot.number().try_into()?, from.get().into(), limit.into()],
+            vec![
+                snapshot.number().try_into()?,
+                from.get().into(),
+                limit.into(),
+            ],
         )
         .await?;
-    rows.iter().map(|row| Ok((block_index(row)?, Digest::from_bytes(row.array(1, TABLE)?)))).collect()
+    rows.iter()
+        .map(|row| Ok((block_index(row)?, Digest::from_bytes(row.array(1, TABLE)?))))
+        .collect()
 }
 
 /// Lists pages as stored for a snapshot whose root is not committed.
@@ -73,7 +79,9 @@ pub async fn list_pages(
     pages: &[Digest],
 ) -> Result<(), Error> {
     let rows = pages.iter().map(|page| [page.as_bytes().into()]).collect();
-    LIST_PAGES.execute(txn, &[snapshot.number().try_into()?], rows).await?;
+    LIST_PAGES
+        .execute(txn, &[snapshot.number().try_into()?], rows)
+        .await?;
     Ok(())
 }
 
@@ -89,8 +97,15 @@ pub async fn insert_purge(txn: &mut dyn Txn, snapshot: SnapshotId) -> Result<(),
 
 /// A snapshot whose entries can be deleted.
 pub async fn next_purge(txn: &mut dyn Txn) -> Result<Option<SnapshotId>, Error> {
-    let rows = txn.query("SELECT snapshot FROM purges ORDER BY snapshot LIMIT 1", Vec::new()).await?;
-    rows.first().map(|row| crate::snapshots::id_at(row, 0, "purges")).transpose()
+    let rows = txn
+        .query(
+            "SELECT snapshot FROM purges ORDER BY snapshot LIMIT 1",
+            Vec::new(),
+        )
+        .await?;
+    rows.first()
+        .map(|row| crate::snapshots::id_at(row, 0, "purges"))
+        .transpose()
 }
 
 /// Deletes about `limit` rows of a snapshot noted by [`insert_purge`]; forgets the note with the last of them.
@@ -130,15 +145,25 @@ pub async fn purge_some(
         .await?;
         return Ok(true);
     }
-    txn.execute("DELETE FROM put_entries WHERE snapshot = $1", vec![id.clone()]).await?;
-    txn.execute("DELETE FROM listed_pages WHERE snapshot = $1", vec![id.clone()]).await?;
-    txn.execute("DELETE FROM purges WHERE snapshot = $1", vec![id]).await?;
+    txn.execute(
+        "DELETE FROM put_entries WHERE snapshot = $1",
+        vec![id.clone()],
+    )
+    .await?;
+    txn.execute(
+        "DELETE FROM listed_pages WHERE snapshot = $1",
+        vec![id.clone()],
+    )
+    .await?;
+    txn.execute("DELETE FROM purges WHERE snapshot = $1", vec![id])
+        .await?;
     Ok(false)
 }
 
-
 fn block_index(row: &Row) -> Result<BlockIndex, Error> {
     let number = row.uint32(0, TABLE)?;
-    BlockIndex::new(number)
-        .ok_or_else(|| Error::Corrupt { table: TABLE, reason: format!("{number} is no block index") })
+    BlockIndex::new(number).ok_or_else(|| Error::Corrupt {
+        table: TABLE,
+        reason: format!("{number} is no block index"),
+    })
 }

@@ -97,7 +97,10 @@ pub async fn migrate(db: &dyn Db, store_id: [u8; 16], now: UnixMillis) -> Result
             let from = usize::try_from(found)
                 .ok()
                 .filter(|from| *from <= MIGRATIONS.len())
-                .ok_or(Error::NewerFormat { found, known: FORMAT_VERSION })?;
+                .ok_or(Error::NewerFormat {
+                    found,
+                    known: FORMAT_VERSION,
+                })?;
             for step in &MIGRATIONS[from..] {
                 for statement in *step {
                     txn.execute(statement, Vec::new()).await?;

@@ -47,7 +47,10 @@ impl State {
             2 => Ok(State::Sealed),
             3 => Ok(State::Completed),
             4 => Ok(State::Failed),
-            _ => Err(Error::Corrupt { table: TABLE, reason: format!("{number} is no state") }),
+            _ => Err(Error::Corrupt {
+                table: TABLE,
+                reason: format!("{number} is no state"),
+            }),
         }
     }
 }
@@ -134,11 +137,19 @@ pub async fn insert(txn: &mut dyn Txn, snapshot: &SnapshotRecord) -> Result<(), 
             snapshot.domain.number().try_into()?,
             snapshot.state.number().into(),
             snapshot.volume_size.gib().into(),
-            snapshot.parent.map(|parent| Value::try_from(parent.number())).transpose()?.into(),
+            snapshot
+                .parent
+                .map(|parent| Value::try_from(parent.number()))
+                .transpose()?
+                .into(),
             snapshot.lineage.number().try_into()?,
             snapshot.base_root.as_bytes().into(),
             snapshot.base_count.try_into()?,
-            snapshot.description.as_ref().map(|text| text.as_bytes()).into(),
+            snapshot
+                .description
+                .as_ref()
+                .map(|text| text.as_bytes())
+                .into(),
             snapshot.start_time.into(),
             snapshot.timeout_minutes.into(),
             snapshot.idle_ms.try_into()?,
@@ -168,7 +179,12 @@ pub async fn of_account(
         "SELECT {COLUMNS} FROM snapshots WHERE account = $1 AND snapshot > $2 \
          ORDER BY snapshot LIMIT $3"
     );
-    let rows = txn.query(&sql, vec![account.number().try_into()?, after, limit.into()]).await?;
+    let rows = txn
+        .query(
+            &sql,
+            vec![account.number().try_into()?, after, limit.into()],
+        )
+        .await?;
     rows.iter().map(read).collect()
 }
 
@@ -184,7 +200,9 @@ pub async fn in_state(
         "SELECT {COLUMNS} FROM snapshots WHERE state = $1 AND snapshot > $2 \
          ORDER BY snapshot LIMIT $3"
     );
-    let rows = txn.query(&sql, vec![state.number().into(), after, limit.into()]).await?;
+    let rows = txn
+        .query(&sql, vec![state.number().into(), after, limit.into()])
+        .await?;
     rows.iter().map(read).collect()
 }
 
@@ -199,8 +217,12 @@ pub struct PutTarget {
     pub touched: bool,
 }
 
-static PUT_TARGETS: Batch =
-    Batch::new("SELECT snapshot, state, touched FROM snapshots WHERE snapshot IN (", 0, "?", ")");
+static PUT_TARGETS: Batch = Batch::new(
+    "SELECT snapshot, state, touched FROM snapshots WHERE snapshot IN (",
+    0,
+    "?",
+    ")",
+);
 
 /// The snapshots that a batch of puts is meant for, as far as they exist.
 pub async fn put_targets(txn: &mut dyn Txn, ids: &[SnapshotId]) -> Result<Vec<PutTarget>, Error> {
@@ -221,8 +243,12 @@ pub async fn put_targets(txn: &mut dyn Txn, ids: &[SnapshotId]) -> Result<Vec<Pu
         .collect()
 }
 
-static TOUCH: Batch =
-    Batch::new("UPDATE snapshots SET touched = 1 WHERE snapshot IN (", 0, "?", ")");
+static TOUCH: Batch = Batch::new(
+    "UPDATE snapshots SET touched = 1 WHERE snapshot IN (",
+    0,
+    "?",
+    ")",
+);
 
 /// Notes that puts came for these snapshots.
 pub async fn touch(txn: &mut dyn Txn, ids: &[SnapshotId]) -> Result<(), Error> {
@@ -235,11 +261,7 @@ pub async fn touch(txn: &mut dyn Txn, ids: &[SnapshotId]) -> Result<(), Error> {
 }
 
 /// Keeps what a client said of its progress.
-pub async fn set_progress(
-    txn: &mut dyn Txn,
-    id: SnapshotId,
-    progress: u8,
-) -> Result<(), Error> {
+pub async fn set_progress(txn: &mut dyn Txn, id: SnapshotId, progress: u8) -> Result<(), Error> {
     txn.execute(
         "UPDATE snapshots SET progress = $2 WHERE snapshot = $1",
         vec![id.number().try_into()?, progress.into()],
@@ -300,35 +322,57 @@ pub async fn finish(txn: &mut dyn Txn, id: SnapshotId, finished: &Finished) -> R
 pub async fn fail(txn: &mut dyn Txn, id: SnapshotId, status_message: &str) -> Result<(), Error> {
     txn.execute(
         "UPDATE snapshots SET state = $2, status_message = $3 WHERE snapshot = $1",
-        vec![id.number().try_into()?, State::Failed.number().into(), status_message.into()],
+        vec![
+            id.number().try_into()?,
+            State::Failed.number().into(),
+            status_message.into(),
+        ],
     )
     .await?;
     Ok(())
 }
 
+/// Offsets of the snapshots' own frames in a container. Reads the whole table: for recovery and audit alone.
+pub async fn frames_in(txn: &mut dyn Txn, container: u64) -> Result<Vec<u64>, Error> {
+    let rows = txn
+        .query(
+            "SELECT frame_offset FROM snapshots WHERE frame_container = $1",
+            vec![container.try_into()?],
+        )
+        .await?;
+    rows.iter().map(|row| row.uint(0, TABLE)).collect()
+}
+
 /// Removes the record.
 pub async fn delete(txn: &mut dyn Txn, id: SnapshotId) -> Result<(), Error> {
-    txn.execute("DELETE FROM snapshots WHERE snapshot = $1", vec![id.number().try_into()?]).await?;
+    txn.execute(
+        "DELETE FROM snapshots WHERE snapshot = $1",
+        vec![id.number().try_into()?],
+    )
+    .await?;
     Ok(())
 }
 
 /// The snapshot id in a column.
 pub(crate) fn id_at(row: &Row, column: usize, table: &'static str) -> Result<SnapshotId, Error> {
-    optional_id(row, column, table)?
-        .ok_or_else(|| Error::Corrupt { table, reason: format!("column {column} is NULL") })
+    optional_id(row, column, table)?.ok_or_else(|| Error::Corrupt {
+        table,
+        reason: format!("column {column} is NULL"),
+    })
 }
 
-fn optional_id(
-    row: &Row,
-    column: usize,
-    table: &'static str,
-) -> Result<Option<SnapshotId>, Error> {
-    let Some(number) = row.opt_int(column, table)? else { return Ok(None) };
+fn optional_id(row: &Row, column: usize, table: &'static str) -> Result<Option<SnapshotId>, Error> {
+    let Some(number) = row.opt_int(column, table)? else {
+        return Ok(None);
+    };
     u64::try_from(number)
         .ok()
         .and_then(SnapshotId::from_number)
         .map(Some)
-        .ok_or_else(|| Error::Corrupt { table, reason: format!("{number} is no snapshot id") })
+        .ok_or_else(|| Error::Corrupt {
+            table,
+            reason: format!("{number} is no snapshot id"),
+        })
 }
 
 fn read(row: &Row) -> Result<SnapshotRecord, Error> {
@@ -384,5 +428,8 @@ fn text(bytes: &[u8]) -> Result<String, Error> {
 }
 
 fn corrupt(reason: String) -> Error {
-    Error::Corrupt { table: TABLE, reason }
+    Error::Corrupt {
+        table: TABLE,
+        reason,
+    }
 }

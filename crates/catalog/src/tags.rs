@@ -28,8 +28,11 @@ pub async fn put(
     snapshot: SnapshotId,
     tags: &[TagRecord],
 ) -> Result<(), Error> {
-    let rows = tags.iter().map(|tag| [tag.key.as_bytes().into(), tag.value.as_bytes().into()]);
-    PUT.execute(txn, &target(account, snapshot)?, rows.collect()).await?;
+    let rows = tags
+        .iter()
+        .map(|tag| [tag.key.as_bytes().into(), tag.value.as_bytes().into()]);
+    PUT.execute(txn, &target(account, snapshot)?, rows.collect())
+        .await?;
     Ok(())
 }
 
@@ -54,7 +57,12 @@ pub async fn delete(
             txn.execute(
                 "DELETE FROM tags WHERE account = $1 AND snapshot = $2 AND tag_key = $3 \
                  AND tag_value = $4",
-                vec![account, snapshot, key.as_bytes().into(), value.as_bytes().into()],
+                vec![
+                    account,
+                    snapshot,
+                    key.as_bytes().into(),
+                    value.as_bytes().into(),
+                ],
             )
             .await?
         }
@@ -93,11 +101,16 @@ pub async fn of_snapshots(
         .iter()
         .map(|id| Ok([id.number().try_into()?]))
         .collect::<Result<Vec<_>, Error>>()?;
-    let rows = OF_SNAPSHOTS.query(txn, &[account.number().try_into()?], ids).await?;
+    let rows = OF_SNAPSHOTS
+        .query(txn, &[account.number().try_into()?], ids)
+        .await?;
     let mut tags = rows
         .iter()
         .map(|row| {
-            let tag = TagRecord { key: text(row, 1)?, value: text(row, 2)? };
+            let tag = TagRecord {
+                key: text(row, 1)?,
+                value: text(row, 2)?,
+            };
             Ok((crate::snapshots::id_at(row, 0, TABLE)?, tag))
         })
         .collect::<Result<Vec<_>, Error>>()?;
@@ -110,6 +123,8 @@ fn target(account: AccountId, snapshot: SnapshotId) -> Result<[Value; 2], Error>
 }
 
 fn text(row: &Row, column: usize) -> Result<String, Error> {
-    String::from_utf8(row.bytes(column, TABLE)?.to_vec())
-        .map_err(|_| Error::Corrupt { table: TABLE, reason: "a text is not UTF-8".to_owned() })
+    String::from_utf8(row.bytes(column, TABLE)?.to_vec()).map_err(|_| Error::Corrupt {
+        table: TABLE,
+        reason: "a text is not UTF-8".to_owned(),
+    })
 }

@@ -20,7 +20,11 @@ pub struct TokenKeyRecord {
 pub async fn insert_token_key(txn: &mut dyn Txn, key: &TokenKeyRecord) -> Result<(), Error> {
     txn.execute(
         "INSERT INTO token_keys (key_no, sealed, created_at) VALUES ($1, $2, $3)",
-        vec![key.key_no.into(), key.sealed.clone().into(), key.created_at.into()],
+        vec![
+            key.key_no.into(),
+            key.sealed.clone().into(),
+            key.created_at.into(),
+        ],
     )
     .await?;
     Ok(())
@@ -29,7 +33,10 @@ pub async fn insert_token_key(txn: &mut dyn Txn, key: &TokenKeyRecord) -> Result
 /// Every key, by number.
 pub async fn token_keys(txn: &mut dyn Txn) -> Result<Vec<TokenKeyRecord>, Error> {
     let rows = txn
-        .query("SELECT key_no, sealed, created_at FROM token_keys ORDER BY key_no", Vec::new())
+        .query(
+            "SELECT key_no, sealed, created_at FROM token_keys ORDER BY key_no",
+            Vec::new(),
+        )
         .await?;
     rows.iter()
         .map(|row| {
@@ -44,6 +51,10 @@ pub async fn token_keys(txn: &mut dyn Txn) -> Result<Vec<TokenKeyRecord>, Error>
 
 /// Deletes a key; every token made with it becomes invalid.
 pub async fn delete_token_key(txn: &mut dyn Txn, key_no: i64) -> Result<(), Error> {
-    txn.execute("DELETE FROM token_keys WHERE key_no = $1", vec![key_no.into()]).await?;
+    txn.execute(
+        "DELETE FROM token_keys WHERE key_no = $1",
+        vec![key_no.into()],
+    )
+    .await?;
     Ok(())
 }

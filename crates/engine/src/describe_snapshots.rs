@@ -1,45 +1,135 @@
-//! stub
+//! What a snapshot looks like from outside, in any state.
+
 use crate::{Engine, Error, Tag};
+use catalog::snapshots::{SnapshotRecord, State};
+use catalog::{DbExt, Txn};
+use std::collections::HashMap;
 use types::{AccountId, SnapshotId, UnixMillis, VolumeSize};
-/// The state that the wire shows.
+
+/// The state that clients see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SnapshotState {
-    /// x
+    /// Open or sealed.
     Pending,
-    /// x
+    /// Can be read.
     Completed,
-    /// x
+    /// Failed; `status_message` says why.
     Error,
 }
-/// x
-#[derive(Clone, Debug)]
+
+/// A snapshot as its owner sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotView {
-    /// x
+    /// Its id.
     pub id: SnapshotId,
-    /// x
+    /// Its owner.
     pub account: AccountId,
-    /// x
+    /// Its state.
     pub state: SnapshotState,
-    /// x
+    /// Why it failed.
     pub status_message: Option<String>,
-    /// x
+    /// When it was started.
     pub start_time: UnixMillis,
-    /// x
+    /// When it was completed.
     pub completion_time: Option<UnixMillis>,
-    /// x
+    /// Size of its volume.
     pub volume_size: VolumeSize,
-    /// x
+    /// Free text.
     pub description: Option<String>,
-    /// x
+    /// The snapshot that it was based on, which may be gone.
     pub parent: Option<SnapshotId>,
-    /// x
+    /// Blocks in its merged view, once it is completed.
     pub full_block_count: Option<u64>,
-    /// x
+    /// Tags, by key.
     pub tags: Vec<Tag>,
 }
+
 impl Engine {
-    /// x
-    pub async fn snapshots_by_id(&self, _account: AccountId, _ids: &[SnapshotId]) -> Result<Vec<SnapshotView>, Error> { Err(crate::stub()) }
-    /// x
-    pub async fn snapshots_after(&self, _account: AccountId, _after: Option<SnapshotId>, _limit: usize) -> Result<Vec<SnapshotView>, Error> { Err(crate::stub()) }
+    /// These snapshots, in the order asked.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotNotFound`] for the first one that the account does not have.
+    pub async fn snapshots_by_id(
+        &self,
+        account: AccountId,
+        ids: &[SnapshotId],
+    ) -> Result<Vec<SnapshotView>, Error> {
+        let wanted = ids.to_vec();
+        let views = self
+            .inner
+            .db
+            .view(move |txn| {
+                let wanted = wanted.clone();
+                Box::pin(async move {
+                    let mut records = Vec::with_capacity(wanted.len());
+                    for id in wanted {
+                        let record = catalog::snapshots::get(txn, id).await?;
+                        match record.filter(|record| record.account == account) {
+                            Some(record) => records.push(record),
+                            None => return Ok(Err(id)),
+                        }
+                    }
+                    Ok(Ok(with_tags(txn, account, records).await?))
+                })
+            })
+            .await
+            .map_err(Error::of_catalog)?;
+        views.map_err(|id| Error::SnapshotNotFound { id })
+    }
+
+    /// At most `limit` of the account's snapshots with ids above `after`, by id.
+    pub async fn snapshots_after(
+        &self,
+        account: AccountId,
+        after: Option<SnapshotId>,
+        limit: usize,
+    ) -> Result<Vec<SnapshotView>, Error> {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        self.inner
+            .db
+            .view(move |txn| {
+                Box::pin(async move {
+                    let records =
+                        catalog::snapshots::of_account(txn, account, after, limit).await?;
+                    with_tags(txn, account, records).await
+                })
+            })
+            .await
+            .map_err(Error::of_catalog)
+    }
+}
+
+async fn with_tags(
+    txn: &mut dyn Txn,
+    account: AccountId,
+    records: Vec<SnapshotRecord>,
+) -> Result<Vec<SnapshotView>, catalog::Error> {
+    let ids: Vec<_> = records.iter().map(|record| record.id).collect();
+    let mut tags: HashMap<_, Vec<_>> = HashMap::new();
+    for (id, tag) in catalog::tags::of_snapshots(txn, account, &ids).await? {
+        tags.entry(id).or_default().push(Tag {
+            key: tag.key,
+            value: tag.value,
+        });
+    }
+    Ok(records
+        .into_iter()
+        .map(|record| SnapshotView {
+            id: record.id,
+            account: record.account,
+            state: match record.state {
+                State::Open | State::Sealed => SnapshotState::Pending,
+                State::Completed => SnapshotState::Completed,
+                State::Failed => SnapshotState::Error,
+            },
+            status_message: record.status_message,
+            start_time: record.start_time,
+            completion_time: record.finished.map(|finished| finished.completion_time),
+            volume_size: record.volume_size,
+            description: record.description,
+            parent: record.parent,
+            full_block_count: record.finished.map(|finished| finished.full_count),
+            tags: tags.get(&record.id).cloned().unwrap_or_default(),
+        })
+        .collect())
 }

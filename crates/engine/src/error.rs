@@ -51,7 +51,10 @@ pub enum Error {
         second: SnapshotId,
     },
     /// A snapshot would get more tags than [`types::limits::TAGS_MAX`].
-    #[error("the snapshot {id} would have more than {} tags", types::limits::TAGS_MAX)]
+    #[error(
+        "the snapshot {id} would have more than {} tags",
+        types::limits::TAGS_MAX
+    )]
     TooManyTags {
         /// The snapshot.
         id: SnapshotId,
@@ -98,27 +101,37 @@ impl Error {
     /// What a catalog error means to a caller of a verb.
     pub(crate) fn of_catalog(error: catalog::Error) -> Error {
         match error {
-            catalog::Error::NoSpace => Error::NoSpace { reason: error.to_string() },
+            catalog::Error::NoSpace => Error::NoSpace {
+                reason: error.to_string(),
+            },
             catalog::Error::Unavailable { .. } | catalog::Error::CommitUnknown { .. } => {
-                Error::Unavailable { reason: error.to_string() }
+                Error::Unavailable {
+                    reason: error.to_string(),
+                }
             }
             catalog::Error::Io { .. }
             | catalog::Error::Corrupt { .. }
             | catalog::Error::Statement { .. }
-            | catalog::Error::NewerFormat { .. } => Error::Internal { reason: error.to_string() },
+            | catalog::Error::NewerFormat { .. } => Error::Internal {
+                reason: error.to_string(),
+            },
         }
     }
 
     /// What an error of storing a chunk means to a caller of a verb.
     pub(crate) fn of_append(error: chunkstore::Error) -> Error {
         match error {
-            chunkstore::Error::NoSpace { .. } => Error::NoSpace { reason: error.to_string() },
+            chunkstore::Error::NoSpace { .. } => Error::NoSpace {
+                reason: error.to_string(),
+            },
             chunkstore::Error::NotFound { .. }
             | chunkstore::Error::Corrupt { .. }
             | chunkstore::Error::Io { .. }
             | chunkstore::Error::Foreign { .. }
             | chunkstore::Error::Registry(_)
-            | chunkstore::Error::Closed { .. } => Error::Internal { reason: chain(&error) },
+            | chunkstore::Error::Closed { .. } => Error::Internal {
+                reason: chain(&error),
+            },
         }
     }
 }

@@ -1,23 +1,238 @@
-//! stub
+//! Puts one block of a pending snapshot.
+//!
+//! ```text
+//! step                                     what makes it safe                    a crash after it leaves
+//! admit: snapshot open, index in bounds    a hint only; step 4 decides           nothing
+//! hash, on the hashing pool                                                      nothing
+//! store the chunk, unless it is known      the frame is durable on return        a frame without a name
+//! commit: snapshot still open? chunk       one transaction (put_batch.rs);       all or nothing
+//!   record live, entry written             a chunk that vanished meanwhile is
+//!                                          stored from the bytes still held
+//! ```
+//!
+//! Repeating a put is harmless: the same entry is written again. A block of zeros is an entry with a constant digest; it has no
+//! chunk. Errors: [`Error::SnapshotNotFound`], [`Error::SnapshotSealed`], [`Error::BlockBeyondVolume`], [`Error::NoSpace`],
+//! [`Error::Unavailable`], [`Error::Internal`]; after each of them the snapshot is as it was.
+
+use crate::error::chain;
+use crate::limits;
+use crate::pages::live_record;
+use crate::put_batch::{PutItem, PutOutcome};
 use crate::{AlignedBuf, BufferPool, Engine, Error};
-use types::{AccountId, BlockIndex, Digest, SnapshotId};
-/// x
-pub struct PutPermit {}
-/// x
-pub struct HashedBlock {}
-impl HashedBlock {
-    /// x
-    pub fn digest(&self) -> Digest { Digest::ZERO_BLOCK }
+use bytes::Bytes;
+use catalog::chunks::{ChunkRecord, ChunkState};
+use catalog::snapshots::State;
+use chunkstore::{ChunkId, ChunkKind, NewChunk};
+use std::sync::Arc;
+use types::{AccountId, BLOCK_BYTES, BlockIndex, ChunkName, Digest, Domain, SnapshotId};
+
+/// Leave to put one block, given before its data is read.
+#[derive(Clone, Copy, Debug)]
+pub struct PutPermit {
+    id: SnapshotId,
+    index: BlockIndex,
+    domain: Domain,
 }
+
+/// Data of one block, with its digest.
+#[derive(Clone, Debug)]
+pub struct HashedBlock {
+    digest: Digest,
+    /// Nothing for a block of zeros.
+    data: Option<Bytes>,
+}
+
+impl HashedBlock {
+    /// SHA-256 of the data.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
 impl Engine {
-    /// x
-    pub async fn admit_put(&self, _account: AccountId, _id: SnapshotId, _index: BlockIndex) -> Result<PutPermit, Error> { Err(crate::stub()) }
-    /// x
-    pub fn buffers(&self) -> &BufferPool { unreachable!() }
-    /// x
-    pub fn unverified_buffers(&self) -> &BufferPool { unreachable!() }
-    /// x
-    pub async fn hash_block(&self, _data: AlignedBuf) -> Result<HashedBlock, Error> { Err(crate::stub()) }
-    /// x
-    pub async fn put_block(&self, _permit: PutPermit, _block: HashedBlock, _progress: Option<u8>) -> Result<(), Error> { Err(crate::stub()) }
+    /// Decides, before any data is read, whether the account may put this block.
+    pub async fn admit_put(
+        &self,
+        account: AccountId,
+        id: SnapshotId,
+        index: BlockIndex,
+    ) -> Result<PutPermit, Error> {
+        let record = self
+            .snapshot(id)
+            .await?
+            .filter(|record| record.account == account)
+            .ok_or(Error::SnapshotNotFound { id })?;
+        refuse_unless_open(id, record.state)?;
+        if !record.volume_size.contains(index) {
+            return Err(Error::BlockBeyondVolume {
+                index,
+                size: record.volume_size,
+            });
+        }
+        Ok(PutPermit {
+            id,
+            index,
+            domain: record.domain,
+        })
+    }
+
+    /// Buffers for block data from senders whose signature is verified. Their number bounds the memory of all puts.
+    pub fn buffers(&self) -> &BufferPool {
+        &self.inner.buffers
+    }
+
+    /// The small share of buffers for data whose sender can only be verified with its digest.
+    pub fn unverified_buffers(&self) -> &BufferPool {
+        &self.inner.unverified_buffers
+    }
+
+    /// Computes the digest of a whole block, away from the threads that serve requests.
+    ///
+    /// # Panics
+    /// When the buffer is not one of 512 KiB.
+    pub async fn hash_block(&self, data: AlignedBuf) -> Result<HashedBlock, Error> {
+        assert_eq!(data.len(), BLOCK_BYTES, "a block has 512 KiB");
+        let turn = Arc::clone(&self.inner.hashing)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::Unavailable {
+                reason: "shutting down".to_owned(),
+            })?;
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            if is_zero(&data) {
+                return HashedBlock {
+                    digest: Digest::ZERO_BLOCK,
+                    data: None,
+                };
+            }
+            HashedBlock {
+                digest: Digest::of(&data),
+                data: Some(data.freeze()),
+            }
+        })
+        .await
+        .map_err(|error| Error::Internal {
+            reason: format!("hashing died: {error}"),
+        })
+    }
+
+    /// Puts the block; durable when it answers. `progress` is what the client says of itself, in percent.
+    pub async fn put_block(
+        &self,
+        permit: PutPermit,
+        block: HashedBlock,
+        progress: Option<u8>,
+    ) -> Result<(), Error> {
+        let PutPermit { id, index, domain } = permit;
+        let chunk = ChunkId {
+            domain,
+            name: ChunkName::plain(block.digest),
+            kind: ChunkKind::Block,
+        };
+        let mut item = PutItem {
+            id,
+            index,
+            digest: block.digest,
+            chunk: None,
+            progress,
+        };
+        if let Some(data) = &block.data {
+            let known = self.is_stored(chunk).await?;
+            let stored = if known {
+                None
+            } else {
+                Some(self.store_block(chunk, &block, data).await?)
+            };
+            item.chunk = Some((chunk, stored));
+        }
+        let deduplicated = matches!(item.chunk, Some((_, None)));
+        for _ in 0..limits::PUT_ATTEMPTS {
+            self.inner.metrics.puts_waiting.inc();
+            let outcome = self.inner.puts.call(item.clone()).await;
+            self.inner.metrics.puts_waiting.dec();
+            match outcome {
+                Some(PutOutcome::Done) => {
+                    self.count(
+                        &block,
+                        deduplicated && matches!(item.chunk, Some((_, None))),
+                    );
+                    return Ok(());
+                }
+                Some(PutOutcome::NotOpen(state)) => {
+                    return match state {
+                        Some(state) => refuse_unless_open(id, state),
+                        None => Err(Error::SnapshotNotFound { id }),
+                    };
+                }
+                // The chunk that we relied on is gone or damaged: its content is still at hand.
+                Some(PutOutcome::NeedsData) => {
+                    self.inner.known_chunks.forget(&(domain, chunk.name));
+                    if let Some(data) = &block.data {
+                        let stored = self.store_block(chunk, &block, data).await?;
+                        item.chunk = Some((chunk, Some(stored)));
+                    }
+                }
+                // Whether it was committed or not, the same entry may be written again.
+                Some(PutOutcome::Unknown) => {}
+                Some(PutOutcome::Failed(error)) => return Err(error),
+                None => break,
+            }
+        }
+        Err(Error::Unavailable {
+            reason: "the put could not be committed".to_owned(),
+        })
+    }
+
+    /// Whether the chunk seems to be stored; the put's transaction has the last word.
+    async fn is_stored(&self, chunk: ChunkId) -> Result<bool, Error> {
+        let record = self.chunk_record((chunk.domain, chunk.name)).await?;
+        Ok(record.is_some_and(|record| record.state != ChunkState::Damaged))
+    }
+
+    async fn store_block(
+        &self,
+        chunk: ChunkId,
+        block: &HashedBlock,
+        data: &Bytes,
+    ) -> Result<ChunkRecord, Error> {
+        let new = NewChunk {
+            id: chunk,
+            digest: block.digest,
+            data: data.clone(),
+        };
+        let stored = self.inner.chunks.append(vec![new]).await.map_err(|error| {
+            tracing::error!(error = chain(&error), "a block could not be stored");
+            Error::of_append(error)
+        })?;
+        let stored = stored.first().ok_or_else(|| Error::Internal {
+            reason: "the chunk store did not answer for a chunk".to_owned(),
+        })?;
+        Ok(live_record(chunk, *stored, 0))
+    }
+
+    fn count(&self, block: &HashedBlock, deduplicated: bool) {
+        let metrics = &self.inner.metrics;
+        metrics.blocks_put.inc();
+        if block.data.is_none() {
+            metrics.zero_blocks.inc();
+        } else if deduplicated {
+            metrics.dedup_hits.inc();
+        }
+    }
+}
+
+/// A failed snapshot is, for a put, one that does not exist (SPEC 1.2).
+fn refuse_unless_open(id: SnapshotId, state: State) -> Result<(), Error> {
+    match state {
+        State::Open => Ok(()),
+        State::Sealed | State::Completed => Err(Error::SnapshotSealed { id }),
+        State::Failed => Err(Error::SnapshotNotFound { id }),
+    }
+}
+
+fn is_zero(data: &[u8]) -> bool {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    data.chunks(ZEROS.len())
+        .all(|part| *part == ZEROS[..part.len()])
 }

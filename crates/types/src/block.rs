@@ -54,7 +54,10 @@ mod tests {
     #[test]
     fn holds_every_index_of_64_tib_and_no_more() {
         let last = BlockIndex::COUNT_MAX - 1;
-        assert_eq!(BlockIndex::new(last).map(BlockIndex::get), Some(134_217_727));
+        assert_eq!(
+            BlockIndex::new(last).map(BlockIndex::get),
+            Some(134_217_727)
+        );
         assert_eq!(BlockIndex::new(BlockIndex::COUNT_MAX), None);
         assert_eq!(BlockIndex::new(u32::MAX), None);
         assert_eq!(BlockIndex::new(last).and_then(BlockIndex::next), None);

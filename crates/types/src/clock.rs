@@ -25,9 +25,14 @@ pub struct SystemClock {
 
 impl SystemClock {
     /// A clock whose monotonic time starts now.
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the machine's clock"
+    )]
     pub fn new() -> SystemClock {
-        SystemClock { origin: Instant::now() }
+        SystemClock {
+            origin: Instant::now(),
+        }
     }
 }
 
@@ -38,9 +43,14 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the machine's clock"
+    )]
     fn now(&self) -> UnixMillis {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
     }
 
@@ -59,14 +69,18 @@ pub struct TestClock {
 impl TestClock {
     /// A clock that shows `now`.
     pub fn at(now: UnixMillis) -> TestClock {
-        TestClock { wall: AtomicI64::new(now), monotonic_ms: AtomicU64::new(0) }
+        TestClock {
+            wall: AtomicI64::new(now),
+            monotonic_ms: AtomicU64::new(0),
+        }
     }
 
     /// Lets time pass: both the wall clock and the monotonic one move.
     pub fn advance(&self, by: Duration) {
         let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.monotonic_ms.fetch_add(ms, Ordering::Relaxed);
-        self.wall.fetch_add(i64::try_from(ms).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.wall
+            .fetch_add(i64::try_from(ms).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     /// Steps the wall clock alone, as an administrator or NTP does.

@@ -23,7 +23,10 @@ impl Random {
 
     /// The same bytes in every run with the same seed and order of calls: for tests and simulation.
     pub fn seeded(seed: u64) -> Random {
-        Random(Source::Seeded { seed, drawn: Arc::new(AtomicU64::new(0)) })
+        Random(Source::Seeded {
+            seed,
+            drawn: Arc::new(AtomicU64::new(0)),
+        })
     }
 
     /// `N` fresh random bytes.
@@ -34,7 +37,9 @@ impl Random {
         let mut bytes = [0; N];
         match &self.0 {
             Source::System(system) => {
-                system.fill(&mut bytes).expect("the operating system gives random bytes");
+                system
+                    .fill(&mut bytes)
+                    .expect("the operating system gives random bytes");
             }
             Source::Seeded { seed, drawn } => {
                 for part in bytes.chunks_mut(Digest::BYTES) {

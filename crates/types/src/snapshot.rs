@@ -32,7 +32,9 @@ impl SnapshotId {
         if digits.len() != 16 || !digits.bytes().all(lower_hex) {
             return None;
         }
-        u64::from_str_radix(digits, 16).ok().and_then(Self::from_number)
+        u64::from_str_radix(digits, 16)
+            .ok()
+            .and_then(Self::from_number)
     }
 }
 
@@ -59,7 +61,9 @@ impl VolumeSize {
     /// A size of `gib` GiB, or `None` outside 1 to 65,536.
     pub fn from_gib(gib: u64) -> Option<VolumeSize> {
         let gib = u32::try_from(gib).ok()?;
-        (1..=Self::GIB_MAX).contains(&gib).then_some(VolumeSize(gib))
+        (1..=Self::GIB_MAX)
+            .contains(&gib)
+            .then_some(VolumeSize(gib))
     }
 
     /// The size in GiB.
@@ -93,7 +97,9 @@ impl AccountId {
 
     /// The account in a record; `None` when it has more than 12 digits or is 0.
     pub fn from_number(number: u64) -> Option<AccountId> {
-        (1..Self::COUNT).contains(&number).then_some(AccountId(number))
+        (1..Self::COUNT)
+            .contains(&number)
+            .then_some(AccountId(number))
     }
 
     /// Reads exactly 12 decimal digits.
@@ -150,7 +156,10 @@ mod tests {
         assert_eq!(VolumeSize::from_gib(0), None);
         assert_eq!(VolumeSize::from_gib(65_537), None);
         assert_eq!(VolumeSize::from_gib(u64::MAX), None);
-        assert_eq!(VolumeSize::from_gib(65_536).map(VolumeSize::block_count), Some(1 << 27));
+        assert_eq!(
+            VolumeSize::from_gib(65_536).map(VolumeSize::block_count),
+            Some(1 << 27)
+        );
     }
 
     proptest! {

@@ -1,0 +1,55 @@
+//! The engine's bounds, each with its reason.
+
+use std::time::Duration;
+
+/// Puts in one catalog transaction: half the rows that one statement takes, so a commit stays well below a sync of a slow disk.
+pub(crate) const PUT_BATCH: usize = 256;
+
+/// Put transactions under way: one commits while the next is gathered.
+pub(crate) const PUT_BATCHES_IN_FLIGHT: usize = 2;
+
+/// Chunk look-ups in one read transaction.
+pub(crate) const LOOKUP_BATCH: usize = 128;
+
+/// Items that may wait for a batch; far more than the requests that a server admits.
+pub(crate) const QUEUE: usize = 4096;
+
+/// Times that a put tries again when the chunk that it relied on has gone. Each time it brings its own bytes, so
+/// the second succeeds unless the store is failing.
+pub(crate) const PUT_ATTEMPTS: u32 = 4;
+
+/// Put entries that the finisher reads at a time: 480 KB of them.
+pub(crate) const FINISHER_ENTRIES: u32 = 10_000;
+
+/// Pages that the finisher stores as one unit of I/O: about 1 MiB.
+pub(crate) const FINISHER_PAGES: usize = 256;
+
+/// Snapshots that are finished at a time.
+pub(crate) const FINISHERS: usize = 2;
+
+/// Rows that one transaction deletes of a finished snapshot's entries; puts go in between.
+pub(crate) const PURGE_ROWS: u32 = 10_000;
+
+/// Frames freed at a time.
+pub(crate) const FREES: u32 = 256;
+
+/// Pages that one call of ListChangedBlocks may load; a call that ends early answers a page token.
+pub(crate) const DIFF_PAGES: usize = 8_192;
+
+/// How often pending snapshots are looked at: they expire within two of these after their deadline (SPEC 8.29).
+pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Snapshots looked at in one transaction of the expiry.
+pub(crate) const EXPIRY_PAGE: u32 = 500;
+
+/// Chunk records remembered: about 60 MB at most.
+pub(crate) const CHUNK_CACHE: usize = 262_144;
+
+/// Snapshot records remembered: a few MB.
+pub(crate) const SNAPSHOT_CACHE: usize = 16_384;
+
+/// First pause of a worker after a failure; doubles up to [`RETRY_PAUSE_MAX`].
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest pause of a worker after repeated failures.
+pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);

@@ -1,0 +1,96 @@
+//! What the engine counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The engine's counters; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Blocks whose put was acknowledged.
+    pub blocks_put: Counter,
+    /// Of these, blocks of zeros, which store nothing.
+    pub zero_blocks: Counter,
+    /// Of these, blocks whose chunk was already there.
+    pub dedup_hits: Counter,
+    /// Blocks read.
+    pub blocks_read: Counter,
+    /// Puts in one catalog transaction.
+    pub put_batch: Histogram,
+    /// Puts that wait for their transaction or are in one.
+    pub puts_waiting: Gauge,
+    /// Snapshots completed.
+    pub snapshots_completed: Counter,
+    /// Snapshots that failed: timeout, wrong count or checksum.
+    pub snapshots_failed: Counter,
+    /// Attempts of the finisher that failed and will be made again. Anything but 0 deserves a look.
+    pub finisher_retries: Counter,
+    /// Chunks found damaged.
+    pub damaged_chunks: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics {
+            blocks_put: Counter::default(),
+            zero_blocks: Counter::default(),
+            dedup_hits: Counter::default(),
+            blocks_read: Counter::default(),
+            put_batch: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            puts_waiting: Gauge::default(),
+            snapshots_completed: Counter::default(),
+            snapshots_failed: Counter::default(),
+            finisher_retries: Counter::default(),
+            damaged_chunks: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Makes everything visible in `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("blocks_put", "Blocks put", self.blocks_put.clone());
+        registry.register(
+            "zero_blocks_put",
+            "Blocks of zeros put",
+            self.zero_blocks.clone(),
+        );
+        registry.register(
+            "dedup_hits",
+            "Puts of content that was stored",
+            self.dedup_hits.clone(),
+        );
+        registry.register("blocks_read", "Blocks read", self.blocks_read.clone());
+        registry.register(
+            "put_batch_size",
+            "Puts per transaction",
+            self.put_batch.clone(),
+        );
+        registry.register(
+            "puts_waiting",
+            "Puts waiting for a commit",
+            self.puts_waiting.clone(),
+        );
+        registry.register(
+            "snapshots_completed",
+            "Snapshots completed",
+            self.snapshots_completed.clone(),
+        );
+        registry.register(
+            "snapshots_failed",
+            "Snapshots failed",
+            self.snapshots_failed.clone(),
+        );
+        registry.register(
+            "finisher_retries",
+            "Failed attempts to finish a snapshot",
+            self.finisher_retries.clone(),
+        );
+        registry.register(
+            "damaged_chunks",
+            "Chunks found damaged",
+            self.damaged_chunks.clone(),
+        );
+    }
+}
