@@ -57,6 +57,9 @@ pub type Work =
 /// Contract, tested by the contract suite:
 /// - `write` runs the body in a serializable transaction. When it answers `Ok`, the transaction is durable and every later
 ///   `read` and `write` sees it. When the body answers an error, nothing of it is there. A body may be run again after a conflict.
+/// - After a statement has failed no further one is taken, and the transaction leaves nothing, whatever its body answers. A body
+///   that panics has failed; nobody else is touched.
+/// - A caller may drop the future at any moment: its transaction is then there as a whole or not at all.
 /// - `read` runs the body on a consistent view that contains every acknowledged write; the body must not change anything (refused).
 /// - After [`Error::CommitUnknown`] the caller finds out by reading.
 /// - Bodies of several callers may be committed together, yet each stands or falls alone.

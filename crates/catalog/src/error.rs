@@ -15,7 +15,8 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// The database reported an I/O error: the process must end and recover at its next start.
+    /// The database reported an I/O error: the process must end and recover at its next start. Only then is it known whether the
+    /// transaction under way is there.
     #[error("catalog I/O failed: {reason}")]
     Io {
         /// What the database said.

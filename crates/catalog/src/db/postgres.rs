@@ -162,7 +162,10 @@ impl Postgres {
                 return Ok(session);
             }
         }
-        self.open_session().await.map_err(Fault::Again)
+        // Not tried again here: each try may take as long as CONNECT_WAIT.
+        self.open_session()
+            .await
+            .map_err(|reason| Fault::Final(unavailable(reason)))
     }
 
     fn put_back(&self, session: Session) {

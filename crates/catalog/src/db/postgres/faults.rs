@@ -46,8 +46,11 @@ pub(super) fn of_statement(error: &tokio_postgres::Error) -> Fault {
             reason,
         });
     }
+    if *state == SqlState::QUERY_CANCELED {
+        return Fault::Final(Error::Unavailable { reason });
+    }
     match state.code().get(..2) {
-        // Transaction rollback (conflict, deadlock), connection exception, operator intervention (shutdown, start-up).
+        // Transaction rollback (conflict, deadlock), connection exception, operator intervention (shutdown).
         Some("40" | "08" | "57") => Fault::Again(reason),
         // Insufficient resources, object in use, system error.
         Some("53" | "55" | "58") => Fault::Final(Error::Unavailable { reason }),
