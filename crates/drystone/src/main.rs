@@ -1,2 +1,84 @@
-//! (being written)
-fn main() {}
+//! Drystone: a self-hosted store for snapshots of block devices that speaks the EBS direct APIs.
+//!
+//! ```text
+//! main.rs          command line and exit codes                  <- start here
+//! settings.rs      what an operator decides
+//! serve.rs         the server, put together; open.rs: what stands in a data directory
+//! data_dir.rs      layout, lock and version of the data directory
+//! first_start.rs   the first account and its credentials
+//! http.rs          connections; http/: the wire, and answers to what is no HTTP
+//! router.rs        from a request to the crate that answers it
+//! admin.rs         admin commands over DIR/admin.sock
+//! metrics.rs       what /metrics shows
+//! commands.rs      the other commands, one file each
+//! ```
+//!
+//! Exit codes: 0 done; 1 refused or failed; 2 wrong arguments; 3 the catalog failed while serving (start again).
+
+mod admin;
+mod commands;
+mod data_dir;
+mod first_start;
+mod http;
+mod logging;
+mod metrics;
+mod open;
+mod router;
+mod serve;
+mod settings;
+
+use clap::{Parser, Subcommand};
+use commands::key::KeyArgs;
+use rustix::fs::Mode;
+use settings::Overrides;
+use std::process::ExitCode;
+
+/// Blocks of half a MiB come and go with every request: the system's allocator spends its time on page faults there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const FAILED: u8 = 1;
+const CATALOG_FAILED: u8 = 3;
+
+#[derive(Debug, Parser)]
+#[command(name = "drystone", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the EBS direct APIs, and the EC2 and STS calls that go with them
+    Serve(Overrides),
+    /// Manage access keys, while the server runs or not
+    Key(KeyArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Whatever this process makes is for its own user only.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            eprintln!("drystone: {error:#}");
+            ExitCode::from(match error.is::<serve::CatalogFault>() {
+                true => CATALOG_FAILED,
+                false => FAILED,
+            })
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = match command {
+        Command::Serve(overrides) => runtime.block_on(serve::run(overrides)),
+        Command::Key(args) => runtime.block_on(commands::key::run(args)),
+    };
+    // Whatever still runs is what a killed process would have been doing.
+    runtime.shutdown_background();
+    done
+}

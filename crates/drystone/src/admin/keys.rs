@@ -1,0 +1,91 @@
+//! Carries out requests about access keys.
+
+use super::{CreatedKey, ListedKey, Owner, Reply, Request};
+use auth::{AccessKeyId, KeyState, KeyStore, KeyStoreError};
+use jiff::Timestamp;
+use types::{AccountId, UnixMillis};
+use zeroize::Zeroizing;
+
+/// Does what is asked.
+pub async fn perform(keys: &KeyStore, request: Request) -> Reply {
+    match attempt(keys, request).await {
+        Ok(reply) => reply,
+        Err(refusal) => Reply::Refused(refusal),
+    }
+}
+
+async fn attempt(keys: &KeyStore, request: Request) -> Result<Reply, String> {
+    match request {
+        Request::KeyCreate { owner } => create(keys, owner).await.map(Reply::Created),
+        Request::KeyList => list(keys).await.map(Reply::Keys),
+        Request::KeyDisable { id } => done(keys.disable(&parse(&id)?).await),
+        Request::KeyEnable { id } => done(keys.enable(&parse(&id)?).await),
+        Request::KeyDelete { id } => done(keys.delete(&parse(&id)?).await),
+    }
+}
+
+async fn create(keys: &KeyStore, owner: Owner) -> Result<CreatedKey, String> {
+    let account = match owner {
+        Owner::Account(text) => AccountId::parse(&text)
+            .ok_or_else(|| format!("`{text}` is no account; an account is 12 digits"))?,
+        Owner::NewAccount => keys.create_account().await.map_err(told)?,
+        Owner::OnlyAccount => only_account(keys).await?,
+    };
+    let key = keys.create_key(account).await.map_err(told)?;
+    Ok(CreatedKey {
+        access_key_id: key.id.to_string(),
+        secret_access_key: Zeroizing::new(key.secret.expose().to_owned()),
+        account: key.account.to_string(),
+    })
+}
+
+async fn only_account(keys: &KeyStore) -> Result<AccountId, String> {
+    let accounts = keys.accounts().await.map_err(told)?;
+    match accounts.as_slice() {
+        [account] => Ok(*account),
+        [] => keys.create_account().await.map_err(told),
+        several => {
+            let named: Vec<String> = several.iter().take(20).map(AccountId::to_string).collect();
+            Err(format!("there are several accounts; name one with --account: {}", named.join(", ")))
+        }
+    }
+}
+
+async fn list(keys: &KeyStore) -> Result<Vec<ListedKey>, String> {
+    let keys = keys.list().await.map_err(told)?;
+    let listed = keys.iter().map(|key| ListedKey {
+        access_key_id: key.id.to_string(),
+        account: key.account.to_string(),
+        active: key.state == KeyState::Active,
+        created: iso_8601(key.created_at),
+    });
+    Ok(listed.collect())
+}
+
+fn parse(id: &str) -> Result<AccessKeyId, String> {
+    AccessKeyId::parse(id)
+        .ok_or_else(|| format!("`{id}` is no access key id; `drystone key list` shows all"))
+}
+
+fn done(result: Result<(), KeyStoreError>) -> Result<Reply, String> {
+    result.map(|()| Reply::Done).map_err(told)
+}
+
+fn told(error: KeyStoreError) -> String {
+    error.to_string()
+}
+
+fn iso_8601(time: UnixMillis) -> String {
+    let seconds = time.div_euclid(1000);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_to_the_second() {
+        assert_eq!(iso_8601(784_111_777_999), "1994-11-06T08:49:37Z");
+    }
+}

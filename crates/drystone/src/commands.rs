@@ -1,0 +1,3 @@
+//! The commands of the program, one file each; `serve` alone is the composition root and lives in `serve.rs`.
+
+pub mod key;

@@ -1,0 +1,247 @@
+//! The socket of one connection, as hyper sees it.
+//!
+//! It stands between hyper and the stream, and
+//! - replaces the bare answers that hyper gives to unreadable heads by complete ones (`framing.rs`, `refusal.rs`);
+//! - ends a connection whose client stops reading;
+//! - closes without losing the last answer: a close with unread input makes the system reset the connection, and the
+//!   client may then never see what was said. [`Wire::close`] reads on for a bounded while.
+
+use super::framing::{Announced, Framing};
+use super::refusal::Refusal;
+use crate::metrics::HttpMetrics;
+use auth::RequestId;
+use bytes::{Buf, Bytes};
+use http::StatusCode;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Sleep, sleep, timeout};
+use types::{Clock, Random};
+
+/// How long a client may take no byte of an answer.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// What closing reads and throws away at most: a refused block is half a MiB, and SPEC 3.2 asks for about 1 MiB.
+const CLOSE_READ_BYTES_MAX: usize = 2 << 20;
+
+/// How long closing waits for the client's next byte.
+const CLOSE_QUIET_MAX: Duration = Duration::from_millis(500);
+
+/// How long closing takes at most.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What the two halves of a connection, the service and the wire, tell each other.
+#[derive(Default, Debug)]
+pub struct Exchange {
+    /// Responses on their way out.
+    pub announced: Announced,
+    busy: AtomicBool,
+    answered: AtomicBool,
+}
+
+impl Exchange {
+    /// A request was read and is with the service until the answer is dropped.
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        self.busy.store(true, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Whether the connection has answered a request and waits for another.
+    pub fn is_idle(&self) -> bool {
+        self.answered.load(Ordering::Relaxed) && !self.busy.load(Ordering::Relaxed)
+    }
+}
+
+/// A request under way on a connection.
+#[derive(Debug)]
+pub struct Busy(Arc<Exchange>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.answered.store(true, Ordering::Relaxed);
+        self.0.busy.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What every connection's wire shares.
+pub struct WireContext {
+    /// Counts bytes and refusals.
+    pub metrics: Arc<HttpMetrics>,
+    /// Dates the answers of the wire.
+    pub clock: Arc<dyn Clock>,
+    /// Makes request ids for the answers of the wire.
+    pub random: Random,
+}
+
+/// A stream between hyper and a client.
+pub struct Wire<S> {
+    stream: S,
+    framing: Framing,
+    context: Arc<WireContext>,
+    /// What is still to be sent of an answer of the wire's own.
+    own: Bytes,
+    /// The wire gave an answer of its own: hyper reads the end of the stream and writes to nowhere.
+    refused: bool,
+    ended: bool,
+    write_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// A wire over `stream`.
+    pub fn new(stream: S, exchange: &Exchange, context: Arc<WireContext>) -> Wire<S> {
+        let framing = Framing::new(exchange.announced.clone());
+        Wire {
+            stream,
+            framing,
+            context,
+            own: Bytes::new(),
+            refused: false,
+            ended: false,
+            write_timer: None,
+        }
+    }
+
+    /// Ends the connection. After an orderly exchange the client closes too and this ends at once; a client that is still
+    /// sending is read for a bounded while, so that it sees the answer.
+    pub async fn close(mut self) {
+        let closing = async {
+            self.stream.write_all_buf(&mut self.own).await?;
+            self.stream.shutdown().await?;
+            let mut discarded = 0;
+            let mut scratch = vec![0; 16 << 10];
+            while !self.ended && discarded < CLOSE_READ_BYTES_MAX {
+                match timeout(CLOSE_QUIET_MAX, self.stream.read(&mut scratch)).await {
+                    Ok(Ok(count)) if count > 0 => discarded += count,
+                    _ => break,
+                }
+            }
+            io::Result::Ok(())
+        };
+        // Whatever fails here fails because the client is gone.
+        let _ = timeout(CLOSE_TIME_MAX, closing).await;
+    }
+
+    /// Ends the connection of a client that has nothing under way.
+    pub async fn close_idle(mut self) {
+        let _ = timeout(CLOSE_QUIET_MAX, self.stream.shutdown()).await;
+    }
+
+    /// Answers a head that stopped in the middle.
+    pub fn give_up_on_head(&mut self) {
+        if self.framing.is_between_responses() && !self.refused {
+            self.refuse(Refusal::SLOW_HEAD);
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        let id = RequestId::generate(&self.context.random);
+        tracing::debug!(request_id = %id, status = refusal.status.as_u16(), "{}", refusal.message);
+        self.context.metrics.refused(refusal.code);
+        self.own = refusal.bytes(id, self.context.clock.now());
+        self.refused = true;
+    }
+
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.own.has_remaining() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.own))?;
+            if written == 0 {
+                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+            }
+            self.own.advance(written);
+            self.context.metrics.sent(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.refused {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let count = buf.filled().len() - before;
+        self.context.metrics.received(count);
+        self.ended |= count == 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wire = &mut *self;
+        let total = bufs.iter().map(|buf| buf.len()).sum();
+        if wire.refused || total == 0 {
+            return Poll::Ready(Ok(total));
+        }
+        let passable = wire.framing.passable(bufs.iter().map(|buf| &**buf));
+        if passable == 0 {
+            wire.refuse(Refusal::instead_of(status_of(bufs)));
+            return Poll::Ready(Ok(total));
+        }
+        let stream = Pin::new(&mut wire.stream);
+        let written = if passable == total {
+            stream.poll_write_vectored(cx, bufs)
+        } else {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            stream.poll_write(cx, &first[..passable.min(first.len())])
+        };
+        let Poll::Ready(written) = written else {
+            let timer = wire.write_timer.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL_MAX)));
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        };
+        wire.write_timer = None;
+        let written = written?;
+        wire.context.metrics.sent(written);
+        let mut left = written;
+        for buf in bufs {
+            let part = left.min(buf.len());
+            wire.framing.sent(&buf[..part]);
+            left -= part;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_own(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Only flushes: [`Wire::close`] ends the stream.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+/// The status in a head that hyper wrote.
+fn status_of(bufs: &[IoSlice<'_>]) -> StatusCode {
+    let head = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+    let digits = head.get("HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3)).unwrap_or_default();
+    StatusCode::from_bytes(digits).unwrap_or(StatusCode::BAD_REQUEST)
+}

@@ -1,0 +1,183 @@
+//! What the server counts about itself, in the text form of Prometheus.
+//!
+//! The HTTP side is counted here. The crates below count with plain numbers of their own; `metrics/store.rs` names them.
+
+mod store;
+
+pub use store::StoreMetrics;
+
+use anyhow::Context;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Upper bounds of the latency buckets in seconds: a cached read takes about 1 ms, a durable put a few, a stall a minute.
+const LATENCY_BUCKETS: [f64; 15] = [
+    0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 4.0, 16.0, 64.0,
+];
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    /// A registry with a prefix of ours.
+    pub fn new() -> Metrics {
+        Metrics { registry: Registry::with_prefix("drystone") }
+    }
+
+    /// The registry, to add to.
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// Everything, as a scraper reads it.
+    pub fn text(&self) -> anyhow::Result<String> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .context("the metrics cannot be written")?;
+        Ok(text)
+    }
+}
+
+/// The counts of the HTTP side.
+#[derive(Debug)]
+pub struct HttpMetrics {
+    requests: Family<Outcome, Counter>,
+    seconds: Family<Operation, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+    connections: Gauge,
+    received: Counter,
+    sent: Counter,
+    refused: Family<Code, Counter>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Outcome {
+    operation: &'static str,
+    status: u16,
+    code: Cow<'static, str>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Code {
+    code: &'static str,
+}
+
+impl HttpMetrics {
+    /// Fresh counts, named in `registry`.
+    pub fn register(registry: &mut Registry) -> HttpMetrics {
+        let metrics = HttpMetrics {
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            received: Counter::default(),
+            sent: Counter::default(),
+            refused: Family::default(),
+        };
+        let HttpMetrics { requests, seconds, in_flight, connections, received, sent, refused } = &metrics;
+        registry.register("requests", "Requests answered, by operation and outcome", requests.clone());
+        registry.register_with_unit(
+            "request",
+            "Time from the head of a request to its answer",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        registry.register("requests_in_flight", "Requests under way", in_flight.clone());
+        registry.register("connections", "Connections open", connections.clone());
+        registry.register_with_unit("received", "Bytes read from clients", Unit::Bytes, received.clone());
+        registry.register_with_unit("sent", "Bytes written to clients", Unit::Bytes, sent.clone());
+        registry.register("unreadable_requests", "Requests that are not valid HTTP", refused.clone());
+        metrics
+    }
+
+    /// A request is under way until the value is dropped.
+    pub fn request(&self) -> InProgress {
+        InProgress::new(&self.in_flight)
+    }
+
+    /// A connection is open until the value is dropped.
+    pub fn connection(&self) -> InProgress {
+        InProgress::new(&self.connections)
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, operation: &'static str, status: u16, code: Cow<'static, str>, took: Duration) {
+        self.requests.get_or_create_owned(&Outcome { operation, status, code }).inc();
+        self.seconds.get_or_create_owned(&Operation { operation }).observe(took.as_secs_f64());
+    }
+
+    /// A request could not be read.
+    pub fn refused(&self, code: &'static str) {
+        self.refused.get_or_create(&Code { code }).inc();
+    }
+
+    /// Bytes came in.
+    pub fn received(&self, bytes: usize) {
+        self.received.inc_by(bytes as u64);
+    }
+
+    /// Bytes went out.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.inc_by(bytes as u64);
+    }
+}
+
+/// Something that a gauge counts while it lasts.
+#[derive(Debug)]
+pub struct InProgress(Gauge);
+
+impl InProgress {
+    fn new(gauge: &Gauge) -> InProgress {
+        gauge.inc();
+        InProgress(gauge.clone())
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_what_was_counted() {
+        let mut metrics = Metrics::new();
+        let http = HttpMetrics::register(metrics.registry());
+        let open = http.connection();
+        http.answered("get_snapshot_block", 200, Cow::Borrowed(""), Duration::from_millis(3));
+        http.answered("get_snapshot_block", 404, Cow::Borrowed("ResourceNotFoundException"), Duration::ZERO);
+        http.received(7);
+        http.refused("MalformedHttpRequestException");
+        let text = metrics.text().expect("it is text");
+        for line in [
+            "drystone_requests_total{operation=\"get_snapshot_block\",status=\"200\",code=\"\"} 1",
+            "drystone_request_seconds_count{operation=\"get_snapshot_block\"} 2",
+            "drystone_request_seconds_bucket{le=\"0.004\",operation=\"get_snapshot_block\"} 2",
+            "drystone_connections 1",
+            "drystone_received_bytes_total 7",
+            "drystone_unreadable_requests_total{code=\"MalformedHttpRequestException\"} 1",
+        ] {
+            assert!(text.contains(line), "no `{line}` in\n{text}");
+        }
+        drop(open);
+        assert!(metrics.text().expect("it is text").contains("drystone_connections 0"));
+    }
+}

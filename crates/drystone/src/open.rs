@@ -1,0 +1,131 @@
+//! Opens what stands in a data directory, for `serve` and for the commands that work while no server runs.
+//!
+//! Opening is recovery: there is no other path for a store that was stopped in an orderly way.
+
+use crate::data_dir::DataDir;
+use crate::settings::{Compression, Settings};
+use anyhow::Context;
+use auth::{KeyStore, KeyStoreOptions, RootKey};
+use catalog::DbExt;
+use catalog::db::{Sqlite, SqliteOptions};
+use chunkstore::{CodecSetting, FileIo, LocalOptions, LocalStore, RecoveredSegment, WriteMode};
+use engine::ContainerCatalog;
+use std::fs;
+use std::io::ErrorKind;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use types::{Clock, Random, SystemClock};
+
+/// Threads that read the catalog beside its writer: a read is a millisecond at most, and the rest is cached.
+const CATALOG_READERS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
+
+/// Size of the first segments; a fresh store costs a laptop little.
+const SEGMENT_BYTES_MIN: u64 = 64 << 20;
+
+/// Size at which segments stop growing.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// Time and randomness, as every component is given them.
+#[derive(Clone)]
+pub struct Ambient {
+    /// The machine's clock.
+    pub clock: Arc<dyn Clock>,
+    /// The machine's randomness.
+    pub random: Random,
+}
+
+impl Ambient {
+    /// The machine's.
+    pub fn new() -> Ambient {
+        Ambient { clock: Arc::new(SystemClock::new()), random: Random::system() }
+    }
+}
+
+/// An open catalog.
+#[derive(Clone)]
+pub struct Catalog {
+    /// The database.
+    pub db: Arc<Sqlite>,
+    /// What tells this store's segments from another's.
+    pub store_id: [u8; 16],
+}
+
+/// Opens the catalog, or makes it; it has the current format then.
+pub async fn catalog(data: &DataDir, settings: &Settings, ambient: &Ambient) -> anyhow::Result<Catalog> {
+    let path = data.layout().catalog();
+    let failed = || format!("the catalog {} cannot be opened", path.display());
+    // The root key comes first: a catalog that is there tells that its key is, too.
+    root_key(data, ambient)?;
+    let options = SqliteOptions {
+        path: path.clone(),
+        readers: CATALOG_READERS,
+        cache_bytes: settings.cache.catalog.bytes(),
+    };
+    let db = tokio::task::spawn_blocking(move || Sqlite::open(&options))
+        .await
+        .with_context(failed)?
+        .with_context(failed)?;
+    let fresh_id = ambient.random.bytes();
+    catalog::schema::migrate(&db, fresh_id, ambient.clock.now()).await.with_context(failed)?;
+    let store_id = db
+        .view(|txn| Box::pin(async move { catalog::meta::store_id(txn).await }))
+        .await
+        .with_context(failed)?;
+    Ok(Catalog { db: Arc::new(db), store_id })
+}
+
+/// The root key of the directory, made when the directory is new.
+pub fn root_key(data: &DataDir, ambient: &Ambient) -> anyhow::Result<RootKey> {
+    Ok(RootKey::load_or_create(&data.layout().root_key(), &ambient.random)?)
+}
+
+/// The access keys in the catalog.
+pub async fn keys(data: &DataDir, catalog: &Catalog, ambient: &Ambient) -> anyhow::Result<KeyStore> {
+    let options = KeyStoreOptions {
+        db: Arc::clone(&catalog.db) as _,
+        root_key: root_key(data, ambient)?,
+        clock: Arc::clone(&ambient.clock),
+        random: ambient.random.clone(),
+    };
+    KeyStore::open(options).await.context("the access keys cannot be read")
+}
+
+/// The local chunk store and the segments that its last run left open.
+pub async fn chunk_store(
+    data: &DataDir,
+    catalog: &Catalog,
+    settings: &Settings,
+    ambient: &Ambient,
+    metrics: Arc<chunkstore::Metrics>,
+) -> anyhow::Result<(LocalStore, Vec<RecoveredSegment>)> {
+    let path = data.layout().segments();
+    let failed = || format!("the segments in {} cannot be opened", path.display());
+    match fs::create_dir(&path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error).with_context(failed),
+        _ => {}
+    }
+    let io = FileIo::open(&path, WriteMode::Detect).with_context(failed)?;
+    let cores = cores();
+    LocalStore::open(LocalOptions {
+        store_id: catalog.store_id,
+        io: Arc::new(io),
+        registry: Arc::new(ContainerCatalog::new(Arc::clone(&catalog.db) as _)),
+        codec: match settings.store.compression {
+            Compression::None => CodecSetting::None,
+            Compression::Zstd { level } => CodecSetting::Zstd { level },
+        },
+        encoders: cores,
+        reserve_bytes: settings.store.reserve.bytes(),
+        segment_bytes_min: SEGMENT_BYTES_MIN,
+        segment_bytes_max: SEGMENT_BYTES_MAX,
+        clock: Arc::clone(&ambient.clock),
+        metrics,
+    })
+    .await
+    .with_context(failed)
+}
+
+/// Processors that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}

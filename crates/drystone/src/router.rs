@@ -1,0 +1,181 @@
+//! From a request to what answers it, with everything that every request gets: an id, a line in the log, metrics, and
+//! an answer even when the server has a bug.
+//!
+//! ```text
+//! GET  /healthz                  200 when the server serves
+//! GET  /metrics                  Prometheus text, for clients on this machine
+//! POST /, GET /?Action=…         EC2 and STS (crate ec2-api)
+//! everything else                EBS direct APIs (crate ebs-api), also for what is no operation at all
+//! ```
+
+use crate::http::refusal::Refusal;
+use crate::http::{Answer, Peer};
+use crate::metrics::{HttpMetrics, Metrics};
+use auth::RequestId;
+use bytes::Bytes;
+use ebs_api::EbsApi;
+use ec2_api::Ec2Api;
+use futures_util::FutureExt;
+use http::header::{CONTENT_TYPE, FORWARDED};
+use http::{HeaderValue, Method, Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::Instrument;
+use types::{Clock, Random};
+
+/// Letters of a path that a log line shows.
+const LOGGED_PATH_MAX: usize = 128;
+
+/// Everything that answers requests.
+pub struct Router {
+    /// The EBS direct APIs.
+    pub ebs: EbsApi,
+    /// EC2 and STS.
+    pub ec2: Ec2Api,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// Counts requests.
+    pub http: Arc<HttpMetrics>,
+    /// Measures them.
+    pub clock: Arc<dyn Clock>,
+    /// Makes their ids.
+    pub random: Random,
+}
+
+impl Router {
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let request_id = RequestId::generate(&self.random);
+        let begun = self.clock.monotonic();
+        let in_flight = self.http.request();
+        let logged = Logged::of(&request);
+        let span = tracing::error_span!("request", %request_id);
+        let answered = AssertUnwindSafe(self.dispatch(request, request_id))
+            .catch_unwind()
+            .instrument(span.clone())
+            .await;
+        // The panic hook has logged where it happened.
+        let mut answer = answered.unwrap_or_else(|_| Refusal::PANIC.response(request_id));
+        drop(in_flight);
+        let took = self.clock.monotonic().saturating_sub(begun);
+        span.in_scope(|| self.record(&logged, &mut answer, took));
+        answer
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>, id: RequestId) -> Answer {
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.uri().path() {
+            "/healthz" if read => named("healthz", text(id, "text/plain", "ok\n".to_owned())),
+            "/metrics" if read && is_local(&request) => named("metrics", self.show_metrics(id)),
+            "/" if request.method() == Method::POST || has_action(&request) => {
+                self.ec2.handle(request, id).await
+            }
+            _ => self.ebs.handle(request, id).await,
+        }
+    }
+
+    fn show_metrics(&self, id: RequestId) -> Answer {
+        match self.metrics.text() {
+            Ok(metrics) => {
+                text(id, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics)
+            }
+            Err(error) => {
+                tracing::error!("{error:#}");
+                Refusal::PANIC.response(id)
+            }
+        }
+    }
+
+    fn record(&self, logged: &Logged, answer: &mut Answer, took: Duration) {
+        let operation = operation_of(answer);
+        let code = code_of(answer);
+        let status = answer.status().as_u16();
+        tracing::debug!(
+            target: "drystone::http",
+            method = logged.method,
+            path = logged.path,
+            operation,
+            status,
+            code = &*code,
+            bytes = answer.body().size_hint().exact().unwrap_or(0),
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            peer = logged.peer,
+            "answered"
+        );
+        self.http.answered(operation, status, code, took);
+    }
+}
+
+/// What the log says of a request; not its query, which holds tokens and signatures.
+struct Logged {
+    method: String,
+    path: String,
+    peer: String,
+}
+
+impl Logged {
+    fn of(request: &Request<Incoming>) -> Logged {
+        if !tracing::enabled!(target: "drystone::http", tracing::Level::DEBUG) {
+            return Logged { method: String::new(), path: String::new(), peer: String::new() };
+        }
+        let path = request.uri().path();
+        let peer = request.extensions().get::<Peer>();
+        Logged {
+            method: request.method().as_str().chars().take(LOGGED_PATH_MAX).collect(),
+            path: path.chars().take(LOGGED_PATH_MAX).collect(),
+            peer: peer.map(|Peer(address)| address.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+/// The name of the operation that was carried out.
+#[derive(Clone, Copy)]
+struct Named(&'static str);
+
+fn named(operation: &'static str, mut answer: Answer) -> Answer {
+    answer.extensions_mut().insert(Named(operation));
+    answer
+}
+
+fn operation_of(answer: &Answer) -> &'static str {
+    let extensions = answer.extensions();
+    let ec2 = extensions.get::<ec2_api::Operation>().map(|operation| operation.0);
+    let ebs = extensions.get::<ebs_api::Operation>().map(|operation| operation.0);
+    let own = extensions.get::<Named>().map(|operation| operation.0);
+    ebs.or(ec2).or(own).unwrap_or("unknown")
+}
+
+/// The code of a refusal, nothing for a success. All of them are names in our own code, so there are few.
+fn code_of(answer: &Answer) -> Cow<'static, str> {
+    if let Some(code) = answer.extensions().get::<ec2_api::ErrorCode>() {
+        return Cow::Borrowed(code.0);
+    }
+    let kind = answer.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
+    kind.and_then(|kind| kind.split(':').next()).map_or(Cow::Borrowed(""), |code| Cow::Owned(code.to_owned()))
+}
+
+/// Whether the client is a program on this machine, as far as we can see: what a proxy passes on is not.
+fn is_local(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    let passed_on = headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for");
+    let peer = request.extensions().get::<Peer>();
+    !passed_on && peer.is_some_and(|Peer(address)| address.ip().to_canonical().is_loopback())
+}
+
+fn has_action(request: &Request<Incoming>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.method() == Method::GET && query.split('&').any(|part| part.starts_with("Action="))
+}
+
+fn text(id: RequestId, kind: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(RequestId::HEADER, id.header_value());
+    answer
+}
