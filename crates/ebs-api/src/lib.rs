@@ -14,11 +14,6 @@
 //! Order of checks, in every operation: route, signature, constraints, the snapshot, the rest; and whatever can be refused
 //! before the body is read is refused before. Wire names and texts end here: the engine knows none of them.
 
-#![allow(
-    clippy::missing_errors_doc,
-    reason = "nothing here is called by others but `handle`, which answers errors as responses"
-)]
-
 mod base62;
 mod block_token;
 mod body;
@@ -34,6 +29,8 @@ mod response;
 mod routes;
 mod snapshot_id;
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 

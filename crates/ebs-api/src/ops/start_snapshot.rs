@@ -1,8 +1,8 @@
 //! `POST /snapshots`: begins a snapshot (SPEC 2.1, 3.5, 3.14).
 //!
-//! 1. Read the document; 2. constraints; 3. combinations of parent and encryption (SPEC 3.7); 4. encryption, which does not
-//! exist yet, is refused rather than ignored; 5. size and tags; 6. the engine, which decides whether a client token repeats a
-//! request. A replay answers the first response again: everything in it but id and start time equals the request.
+//! The document is read, then come constraints, combinations of parent and encryption (SPEC 3.7), encryption itself (which
+//! does not exist yet and is refused, never ignored), size and tags, and last the engine, which decides whether a client
+//! token repeats a request. A replay answers the first response again: all of it but id and start time equals the request.
 
 use crate::Shared;
 use crate::constraints::{CLIENT_TOKEN, Constraints, NOT_EMPTY};
