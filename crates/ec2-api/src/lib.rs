@@ -1,1 +1,168 @@
-//! (being written)
+//! The EC2 calls that clients of snapshots need, and STS GetCallerIdentity, over HTTP (SPEC 7).
+//!
+//! ```text
+//! lib.rs           authenticate, read, carry out, answer     <- start here
+//! service.rs       EC2 or STS
+//! body.rs          the body, bounded
+//! query.rs         parameters, from a form or a query
+//! ops.rs           the actions; ops/ has a file for each
+//! filters.rs       Filter.N and its wildcards
+//! page.rs          MaxResults and NextToken
+//! scan.rs          the snapshots of an account, a batch at a time
+//! snapshot_ids.rs  ids as clients write them
+//! xml.rs           the text of responses
+//! response.rs      status, headers, errors in XML
+//! error.rs         error codes
+//! ```
+//!
+//! Invariants
+//! - Nothing is looked up or changed before the signature over method, path, query, headers and body is verified.
+//! - An action acts only on parameters that it knows; a request with any other is refused.
+//! - A call's memory and work are bounded, whatever the store holds (`page.rs`, `filters.rs`).
+//!
+//! Deliberately absent: sharing, copying, locks, tiers and the recycle bin; every snapshot is private to its account, and
+//! every key of an account may do everything with it.
+
+mod body;
+mod error;
+mod filters;
+mod ops;
+mod page;
+mod query;
+mod response;
+mod scan;
+mod service;
+mod snapshot_ids;
+mod xml;
+
+use auth::{AuthError, Authenticator, Caller, RequestHead, RequestId, UnsignedPayload};
+use bytes::Bytes;
+use engine::Engine;
+use error::{ApiError, Code, echo};
+use http::header::HOST;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use ops::{Action, Call};
+use query::{Parameters, Source};
+use service::Service;
+use types::Digest;
+
+/// The name of the action carried out, in a response's extensions, for metrics: `unknown` where it was not read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operation(pub &'static str);
+
+/// The code of an error, in a response's extensions, for metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ErrorCode(pub &'static str);
+
+/// What the API is made of.
+pub struct Ec2Options {
+    /// The verbs.
+    pub engine: Engine,
+    /// Who may call.
+    pub authenticator: Authenticator,
+    /// The one region, as in credential scopes.
+    pub region: String,
+}
+
+/// EC2 and STS; shared by all connections.
+pub struct Ec2Api {
+    options: Ec2Options,
+}
+
+impl Ec2Api {
+    /// The API over these parts.
+    pub fn new(options: Ec2Options) -> Ec2Api {
+        Ec2Api { options }
+    }
+
+    /// Answers a request to `/`. Whatever is wrong with it, there is a response, with an [`Operation`] in its extensions and
+    /// an [`ErrorCode`] if it is a refusal.
+    pub async fn handle<B: Body<Data = Bytes>>(
+        &self,
+        request: Request<B>,
+        request_id: RequestId,
+    ) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let service = Service::of_request(&head.headers, head.uri.query());
+        let mut operation = Operation("unknown");
+        let outcome = self
+            .answer(service, &head, body, request_id, &mut operation)
+            .await;
+        response::response(service, request_id, operation, outcome)
+    }
+
+    async fn answer<B: Body<Data = Bytes>>(
+        &self,
+        service: Service,
+        head: &Parts,
+        body: B,
+        request_id: RequestId,
+        operation: &mut Operation,
+    ) -> Result<Bytes, ApiError> {
+        if head.method != Method::POST && head.method != Method::GET {
+            let message = format!(
+                "The method {} is not valid here.",
+                echo(head.method.as_str())
+            );
+            return Err(ApiError::new(Code::InvalidAction, message));
+        }
+        let (caller, body) = self.authenticate(service, head, body).await?;
+        let mut parameters = Parameters::default();
+        parameters.read(
+            head.uri.query().unwrap_or_default().as_bytes(),
+            Source::Query,
+        )?;
+        if head.method == Method::POST {
+            parameters.read(&body, Source::Form)?;
+        }
+        let action = Action::take(service, &mut parameters)?;
+        *operation = Operation(action.name());
+        let call = Call {
+            engine: &self.options.engine,
+            account: caller.account,
+            region: &self.options.region,
+            host: head
+                .headers
+                .get(HOST)
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or_default(),
+            request_id,
+        };
+        call.run(action, parameters).await
+    }
+
+    /// Verifies the request with its body. Only a request of a known key gets its body read, and where the signature can be
+    /// verified without the body, only one with a good signature. Hashing takes 0.7 ms at most, so it is done right here.
+    async fn authenticate<B: Body<Data = Bytes>>(
+        &self,
+        service: Service,
+        head: &Parts,
+        body: B,
+    ) -> Result<(Caller, Bytes), ApiError> {
+        let refused = |error: AuthError| match service {
+            Service::Ec2 => ApiError::of_auth_in_ec2(&error),
+            Service::Sts => ApiError::of_auth_in_sts(&error),
+        };
+        let signed = RequestHead {
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            query: head.uri.query(),
+            headers: &head.headers,
+        };
+        let unproven = self
+            .options
+            .authenticator
+            .open(&signed, service.scope(), UnsignedPayload::Refused)
+            .map_err(refused)?;
+        unproven.verify_before_body().transpose().map_err(refused)?;
+        let body = body::read(body).await?;
+        let caller = unproven.verify_with(Digest::of(&body)).map_err(refused)?;
+        Ok((caller, body))
+    }
+}
+
+#[cfg(test)]
+mod tests;
