@@ -85,7 +85,8 @@ class Request:
                 payload,
             ]
         )
-        scope = scope or f"{date[:8]}/{region}/{service}/{terminator}"
+        if scope is None:
+            scope = f"{date[:8]}/{region}/{service}/{terminator}"
         key = b"AWS4" + secret.encode()
         for part in (date[:8], region, service, terminator):
             key = hmac.digest(key, part.encode(), "sha256")

