@@ -4,8 +4,8 @@
 //! - What was not synced when the power is cut is kept or lost by 4 KiB sectors, each for itself; names by the
 //!   directory's sync; a file's length by its own.
 //! - A failed write has written a part of its bytes.
-//! - A failed sync has made nothing durable, and later syncs do not try again: what an operating system does that has
-//!   marked its pages clean.
+//! - A failed sync has made nothing durable, and later syncs do not try again; every handle that was open is told of the
+//!   failure once. So it is on Linux, where pages are marked clean all the same.
 //! - Reading errors and a full device come when they are asked for.
 //!
 //! Every call that changes something is a step, and steps are counted: run an operation once to learn their number,
@@ -17,6 +17,7 @@ use crate::local::{SegmentIo, SegmentReader, SegmentWriter};
 use disk::{Disk, SECTOR};
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use types::Random;
 
@@ -277,9 +278,11 @@ impl SegmentIo for FaultyIo {
                 .create(name, bytes)
                 .ok_or_else(|| io::ErrorKind::AlreadyExists.into())
         })?;
+        let errors_told = AtomicU64::new(0);
         Ok(Arc::new(FaultyFile {
             io: self.clone(),
             number,
+            errors_told,
         }))
     }
 
@@ -330,9 +333,12 @@ impl FaultyIo {
         if let Some(error) = state.fault(Call::Open) {
             return Err(error);
         }
+        let number = state.number(name)?;
+        let errors_told = AtomicU64::new(state.disk.file(number).errors());
         Ok(FaultyFile {
             io: self.clone(),
-            number: state.number(name)?,
+            number,
+            errors_told,
         })
     }
 }
@@ -340,6 +346,7 @@ impl FaultyIo {
 struct FaultyFile {
     io: FaultyIo,
     number: u64,
+    errors_told: AtomicU64,
 }
 
 impl SegmentWriter for FaultyFile {
@@ -355,7 +362,10 @@ impl SegmentWriter for FaultyFile {
             offset.is_multiple_of(SECTOR as u64),
             "a direct write would fail"
         );
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        for part in parts.iter() {
+            bytes.extend_from_slice(part);
+        }
         self.io.step(Call::Write, |state, fault| {
             let torn_at = bytes.len() / SECTOR / 2 * SECTOR;
             let written = match &fault {
@@ -386,6 +396,10 @@ impl SegmentWriter for FaultyFile {
                 None => file.sync(),
                 Some(_) if state.power_is_off => {}
                 Some(_) => file.fail_sync(),
+            }
+            let errors = file.errors();
+            if self.errors_told.swap(errors, Ordering::Relaxed) < errors && fault.is_none() {
+                return Err(io::Error::other("an earlier write was lost"));
             }
             fault.map_or(Ok(()), Err)
         })

@@ -12,6 +12,8 @@ mod error;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod layout;
 mod local;
 mod metrics;

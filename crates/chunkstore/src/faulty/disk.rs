@@ -21,8 +21,10 @@ pub(super) struct Disk {
 pub(super) struct File {
     seen: Content,
     durable: Content,
-    /// Sectors in which the two differ and which the next sync writes.
+    /// Sectors that the next sync writes.
     dirty: BTreeSet<u64>,
+    /// Syncs that failed; each open handle is told of each once.
+    errors: u64,
 }
 
 /// Sectors that are missing read as zeros.
@@ -151,13 +153,21 @@ impl File {
     }
 
     pub(super) fn sync(&mut self) {
-        self.dirty.clear();
-        self.durable = self.seen.clone();
+        self.durable.bytes = self.seen.bytes;
+        for number in std::mem::take(&mut self.dirty) {
+            copy_sector(&self.seen, &mut self.durable, number);
+        }
     }
 
     /// A sync that failed: the system forgets that these sectors still have to be written.
     pub(super) fn fail_sync(&mut self) {
         self.dirty.clear();
+        self.errors += 1;
+    }
+
+    /// Number of syncs that failed.
+    pub(super) fn errors(&self) -> u64 {
+        self.errors
     }
 
     pub(super) fn data_from(&self, offset: u64) -> Option<u64> {
@@ -175,8 +185,7 @@ impl File {
         }
         for number in self.dirty {
             if keeps() {
-                let (seen, durable) = (&self.seen, &mut self.durable);
-                copy_sector(seen, durable, number);
+                copy_sector(&self.seen, &mut self.durable, number);
             }
         }
         let first_behind = self.durable.bytes.div_ceil(SECTOR as u64);
@@ -185,7 +194,7 @@ impl File {
         File {
             seen: self.durable.clone(),
             durable: self.durable,
-            dirty: BTreeSet::new(),
+            ..File::default()
         }
     }
 }

@@ -32,20 +32,9 @@ fn frame(header: &Header, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Bytes of an annotated hex file: on each line hex, then `#` and words. Zeros at the end are left out.
-fn golden(text: &str) -> Vec<u8> {
-    let digits: String = text
-        .lines()
-        .filter_map(|line| line.split('#').next())
-        .flat_map(str::split_whitespace)
-        .collect();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits.as_bytes().chunks(2).map(byte).collect()
-}
-
 fn check_golden(text: &str, kind: ChunkKind, payload: &[u8]) {
     let expected = header(kind, payload);
-    let golden = golden(text);
+    let golden = crate::golden::parse(text);
     assert_eq!(
         golden,
         expected.encode(&StoreKey::new(STORE)),

@@ -1,9 +1,14 @@
 //! What is true of local segments beyond the contract: batching, failures, recovery, space.
 
+mod batching;
+mod faults;
+mod foreign;
+mod power_cut;
+mod segments;
+
 use super::*;
-use crate::contract::{append_one, check_read, chunk};
-use crate::faulty::{Call, FaultyIo};
-use crate::{BufferPool, ChunkKind, MemoryRegistry};
+use crate::MemoryRegistry;
+use crate::faulty::FaultyIo;
 use types::SystemClock;
 
 pub(super) const STORE: [u8; 16] = *b"a store of tests";
