@@ -29,6 +29,8 @@ mod start_snapshot;
 mod tags;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use chunkstore::{AlignedBuf, BufferPool};

@@ -2,22 +2,22 @@
 //!
 //! ```text
 //! offset  bytes  field
-//!      0      4  magic "DSSN"
-//!      4      2  format version, 1
-//!      6      2  0
-//!      8      8  snapshot id
-//!     16      8  account
-//!     24      8  domain
-//!     32      8  parent's id, 2^64 - 1 for none
-//!     40      8  lineage: id of its first snapshot
-//!     48      4  volume size in GiB
-//!     52      4  length of the description in bytes, 2^32 - 1 for none
-//!     56      8  start time, Unix milliseconds, signed
-//!     64      8  completion time, likewise
-//!     72      8  blocks put to it
-//!     80      8  blocks in its merged view
-//!     88     32  root digest
-//!    120         description, UTF-8
+//!      0      8  magic "DRYSNAPS"
+//!      8      2  format version, 1
+//!     10      6  zero
+//!     16      8  snapshot id
+//!     24      8  account
+//!     32      8  domain
+//!     40      8  parent's id, 2^64 - 1 for none
+//!     48      8  lineage: id of its first snapshot
+//!     56      4  volume size in GiB
+//!     60      4  length of the description in bytes, 2^32 - 1 for none
+//!     64      8  start time, Unix milliseconds, signed
+//!     72      8  completion time, likewise
+//!     80      8  blocks put to it
+//!     88      8  blocks in its merged view
+//!     96     32  root digest
+//!    128         description, UTF-8
 //! ```
 //!
 //! Little endian. The frame's own header guards the bytes; tags are not part of it, because they change.
@@ -25,9 +25,9 @@
 
 use types::{AccountId, Digest, Domain, SnapshotId, UnixMillis, VolumeSize};
 
-const MAGIC: [u8; 4] = *b"DSSN";
+const MAGIC: [u8; 8] = *b"DRYSNAPS";
 const VERSION: u16 = 1;
-const FIXED_BYTES: usize = 120;
+const FIXED_BYTES: usize = 128;
 const NO_PARENT: u64 = u64::MAX;
 const NO_DESCRIPTION: u32 = u32::MAX;
 
@@ -78,7 +78,7 @@ impl SnapshotFrame {
         let mut bytes = Vec::with_capacity(FIXED_BYTES + description.map_or(0, str::len));
         bytes.extend(MAGIC);
         bytes.extend(VERSION.to_le_bytes());
-        bytes.extend([0; 2]);
+        bytes.extend([0; 6]);
         bytes.extend(self.id.number().to_le_bytes());
         bytes.extend(self.account.number().to_le_bytes());
         bytes.extend(self.domain.number().to_le_bytes());
@@ -105,19 +105,19 @@ impl SnapshotFrame {
         if bytes.len() < FIXED_BYTES {
             return Err(malformed("too short"));
         }
-        if bytes[..4] != MAGIC {
+        if bytes[..8] != MAGIC {
             return Err(malformed("wrong magic"));
         }
-        if bytes[4..6] != VERSION.to_le_bytes() {
+        if bytes[8..10] != VERSION.to_le_bytes() {
             return Err(malformed("unknown version"));
         }
-        if bytes[6..8] != [0; 2] {
+        if bytes[10..16] != [0; 6] {
             return Err(malformed("reserved bytes are set"));
         }
         let id = |number| SnapshotId::from_number(number).ok_or(malformed("not a snapshot id"));
-        let parent = u64_at(bytes, 32);
+        let parent = u64_at(bytes, 40);
         let rest = &bytes[FIXED_BYTES..];
-        let description = match u32_at(bytes, 52) {
+        let description = match u32_at(bytes, 60) {
             NO_DESCRIPTION if rest.is_empty() => None,
             length if length as usize == rest.len() => {
                 Some(String::from_utf8(rest.to_vec()).map_err(|_| malformed("text is not UTF-8"))?)
@@ -125,25 +125,25 @@ impl SnapshotFrame {
             _ => return Err(malformed("wrong length")),
         };
         let mut root = [0; Digest::BYTES];
-        root.copy_from_slice(&bytes[88..FIXED_BYTES]);
+        root.copy_from_slice(&bytes[96..FIXED_BYTES]);
         Ok(SnapshotFrame {
-            id: id(u64_at(bytes, 8))?,
-            account: AccountId::from_number(u64_at(bytes, 16))
+            id: id(u64_at(bytes, 16))?,
+            account: AccountId::from_number(u64_at(bytes, 24))
                 .ok_or(malformed("not an account"))?,
-            domain: Domain::from_number(u64_at(bytes, 24)),
+            domain: Domain::from_number(u64_at(bytes, 32)),
             parent: if parent == NO_PARENT {
                 None
             } else {
                 Some(id(parent)?)
             },
-            lineage: id(u64_at(bytes, 40))?,
-            volume_size: VolumeSize::from_gib(u32_at(bytes, 48).into())
+            lineage: id(u64_at(bytes, 48))?,
+            volume_size: VolumeSize::from_gib(u32_at(bytes, 56).into())
                 .ok_or(malformed("not a volume size"))?,
             description,
-            start_time: u64_at(bytes, 56).cast_signed(),
-            completion_time: u64_at(bytes, 64).cast_signed(),
-            own_count: u64_at(bytes, 72),
-            full_count: u64_at(bytes, 80),
+            start_time: u64_at(bytes, 64).cast_signed(),
+            completion_time: u64_at(bytes, 72).cast_signed(),
+            own_count: u64_at(bytes, 80),
+            full_count: u64_at(bytes, 88),
             root: Digest::from_bytes(root),
         })
     }
@@ -213,7 +213,7 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_frame_reads_as_what_it_says(at in 0_usize..126, bits in any::<u8>()) {
+        fn a_changed_frame_reads_as_what_it_says(at in 0_usize..134, bits in any::<u8>()) {
             let mut bytes = sample(Some("a disk"), None).encode();
             bytes[at] ^= bits;
             if let Ok(frame) = SnapshotFrame::decode(&bytes) {

@@ -96,8 +96,8 @@ impl TestEngine {
     /// A block that repeats this text, hashed.
     pub async fn block(&self, text: &str) -> HashedBlock {
         let mut buffer = self.engine.buffers().take().await;
-        for (byte, content) in buffer.iter_mut().zip(text.bytes().cycle()) {
-            *byte = content;
+        for part in buffer.chunks_mut(text.len()) {
+            part.copy_from_slice(&text.as_bytes()[..part.len()]);
         }
         self.engine
             .hash_block(buffer)
