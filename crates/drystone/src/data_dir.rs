@@ -109,9 +109,16 @@ pub struct InUse {
 
 impl fmt::Display for InUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the data directory {} is in use by another drystone process", self.root.display())?;
+        write!(
+            f,
+            "the data directory {} is in use by another drystone process",
+            self.root.display()
+        )?;
         match self.holder {
-            Some(pid) => write!(f, " (pid {pid}); stop that one first, or use another directory"),
+            Some(pid) => write!(
+                f,
+                " (pid {pid}); stop that one first, or use another directory"
+            ),
             None => f.write_str("; stop that one first, or use another directory"),
         }
     }
@@ -129,17 +136,25 @@ impl DataDir {
                     .recursive(true)
                     .mode(0o700)
                     .create(root)
-                    .with_context(|| format!("the data directory {} cannot be made", root.display()))?;
+                    .with_context(|| {
+                        format!("the data directory {} cannot be made", root.display())
+                    })?;
                 sync_dir(root.parent().unwrap_or(root))?;
             }
             _ => refuse_strangers(&layout)?,
         }
-        let data = DataDir { _lock: take_lock(&layout)?, layout };
+        let data = DataDir {
+            _lock: take_lock(&layout)?,
+            layout,
+        };
         match data.read_version()? {
             Some(found) => check_version(&data.layout, found)?,
             None => {
                 refuse_strangers(&data.layout)?;
-                write_durably(&data.layout.version(), &format!("{VERSION_PREFIX}{LAYOUT_VERSION}\n"))?;
+                write_durably(
+                    &data.layout.version(),
+                    &format!("{VERSION_PREFIX}{LAYOUT_VERSION}\n"),
+                )?;
             }
         }
         data.check_root_key()?;
@@ -156,7 +171,10 @@ impl DataDir {
                 root.display()
             );
         }
-        let data = DataDir { _lock: take_lock(&layout)?, layout };
+        let data = DataDir {
+            _lock: take_lock(&layout)?,
+            layout,
+        };
         if let Some(found) = data.read_version()? {
             check_version(&data.layout, found)?;
         }
@@ -171,11 +189,18 @@ impl DataDir {
 
     fn read_version(&self) -> anyhow::Result<Option<u32>> {
         let path = self.layout.version();
-        let Some(text) = read_small(&path)? else { return Ok(None) };
-        let version = text.strip_prefix(VERSION_PREFIX).and_then(|rest| rest.trim_end().parse().ok());
+        let Some(text) = read_small(&path)? else {
+            return Ok(None);
+        };
+        let version = text
+            .strip_prefix(VERSION_PREFIX)
+            .and_then(|rest| rest.trim_end().parse().ok());
         match version {
             Some(version) => Ok(Some(version)),
-            None => bail!("{} is not readable as a version; restore it from a backup", path.display()),
+            None => bail!(
+                "{} is not readable as a version; restore it from a backup",
+                path.display()
+            ),
         }
     }
 
@@ -201,11 +226,17 @@ pub fn write_durably(path: &Path, content: &str) -> anyhow::Result<()> {
     fresh.push(".new");
     let fresh = PathBuf::from(fresh);
     match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(failed),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(failed);
+        }
         _ => {}
     }
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).with_context(failed)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)
+        .with_context(failed)?;
     file.write_all(content.as_bytes()).with_context(failed)?;
     file.sync_all().with_context(failed)?;
     fs::rename(&fresh, path).with_context(failed)?;
@@ -226,8 +257,13 @@ fn refuse_strangers(layout: &Layout) -> anyhow::Result<()> {
     let entries = fs::read_dir(root)
         .with_context(|| format!("the data directory {} cannot be read", root.display()))?;
     for entry in entries {
-        let name = entry.with_context(|| format!("{} cannot be read", root.display()))?.file_name();
-        if !HARMLESS.iter().any(|&harmless| name == OsStr::new(harmless)) {
+        let name = entry
+            .with_context(|| format!("{} cannot be read", root.display()))?
+            .file_name();
+        if !HARMLESS
+            .iter()
+            .any(|&harmless| name == OsStr::new(harmless))
+        {
             bail!(
                 "{} holds other files ({}) and is no Drystone data directory; name an empty or a new one with --data",
                 root.display(),
@@ -264,7 +300,11 @@ fn take_lock(layout: &Layout) -> anyhow::Result<File> {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
             let holder = read_small(&path)?.and_then(|text| text.trim().parse().ok());
-            return Err(InUse { root: layout.root().to_owned(), holder }.into());
+            return Err(InUse {
+                root: layout.root().to_owned(),
+                holder,
+            }
+            .into());
         }
         Err(error) => return Err(error).with_context(failed),
     }
@@ -283,7 +323,9 @@ fn read_small(path: &Path) -> anyhow::Result<Option<String>> {
         Err(error) => return Err(error).with_context(failed),
     };
     let mut text = String::new();
-    file.take(SMALL_FILE_BYTES_MAX).read_to_string(&mut text).with_context(failed)?;
+    file.take(SMALL_FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .with_context(failed)?;
     Ok(Some(text))
 }
 
@@ -297,7 +339,10 @@ mod tests {
     }
 
     fn refused(layout: &Layout, because: &str) {
-        let error = format!("{:#}", DataDir::create_or_open(layout.clone()).expect_err(because));
+        let error = format!(
+            "{:#}",
+            DataDir::create_or_open(layout.clone()).expect_err(because)
+        );
         assert!(error.contains(because), "{error}");
     }
 
@@ -306,7 +351,10 @@ mod tests {
         let under = tempfile::tempdir().expect("a directory");
         let layout = layout(&under);
         drop(DataDir::create_or_open(layout.clone()).expect("made"));
-        let mode = fs::metadata(layout.root()).expect("it is there").permissions().mode();
+        let mode = fs::metadata(layout.root())
+            .expect("it is there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700);
         drop(DataDir::create_or_open(layout.clone()).expect("opened"));
         DataDir::open(layout).expect("opened");
@@ -317,7 +365,10 @@ mod tests {
         let under = tempfile::tempdir().expect("a directory");
         let layout = layout(&under);
         let first = DataDir::create_or_open(layout.clone()).expect("made");
-        refused(&layout, &format!("{} is in use by another", layout.root().display()));
+        refused(
+            &layout,
+            &format!("{} is in use by another", layout.root().display()),
+        );
         refused(&layout, &format!("(pid {})", std::process::id()));
         drop(first);
         DataDir::create_or_open(layout).expect("free again");
@@ -329,7 +380,10 @@ mod tests {
         let layout = layout(&under);
         drop(DataDir::create_or_open(layout.clone()).expect("made"));
         fs::write(layout.version(), format!("{VERSION_PREFIX}7\n")).expect("written");
-        refused(&layout, "layout version 7, this program knows versions up to 1");
+        refused(
+            &layout,
+            "layout version 7, this program knows versions up to 1",
+        );
         fs::write(layout.version(), "7\n").expect("written");
         refused(&layout, "not readable as a version");
     }
@@ -368,7 +422,9 @@ mod tests {
     #[test]
     fn a_directory_that_never_served_is_named() {
         let under = tempfile::tempdir().expect("a directory");
-        let error = DataDir::open(layout(&under)).expect_err("nothing is there").to_string();
+        let error = DataDir::open(layout(&under))
+            .expect_err("nothing is there")
+            .to_string();
         assert!(error.contains("is no Drystone data directory"), "{error}");
         assert!(!under.path().join("data").exists());
     }

@@ -18,19 +18,48 @@ pub async fn complete(keys: &KeyStore, layout: &Layout) -> anyhow::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let existing = keys.list().await.context("the access keys cannot be read")?;
+    let existing = keys
+        .list()
+        .await
+        .context("the access keys cannot be read")?;
     match existing.as_slice() {
         [] => {
             let account = first_account(keys).await?;
-            let key = keys.create_key(account).await.context("the first access key cannot be made")?;
-            write(&path, &Profile { id: key.id.as_str(), secret: key.secret.expose(), account })?;
+            let key = keys
+                .create_key(account)
+                .await
+                .context("the first access key cannot be made")?;
+            write(
+                &path,
+                &Profile {
+                    id: key.id.as_str(),
+                    secret: key.secret.expose(),
+                    account,
+                },
+            )?;
             tracing::info!(%account, key = %key.id, "made an account with an access key: {}", path.display());
         }
-        [KeySummary { id, account, state: KeyState::Active, .. }] => {
+        [
+            KeySummary {
+                id,
+                account,
+                state: KeyState::Active,
+                ..
+            },
+        ] => {
             // Gone between the two reads: nobody changes keys before the server serves.
-            let Some(credential) = keys.lookup(id) else { return Ok(()) };
+            let Some(credential) = keys.lookup(id) else {
+                return Ok(());
+            };
             let secret = credential.secret.expose();
-            write(&path, &Profile { id: id.as_str(), secret, account: *account })?;
+            write(
+                &path,
+                &Profile {
+                    id: id.as_str(),
+                    secret,
+                    account: *account,
+                },
+            )?;
             tracing::info!(%account, key = %id, "wrote {} again", path.display());
         }
         // The operator keeps keys elsewhere.
@@ -40,10 +69,16 @@ pub async fn complete(keys: &KeyStore, layout: &Layout) -> anyhow::Result<()> {
 }
 
 async fn first_account(keys: &KeyStore) -> anyhow::Result<AccountId> {
-    let accounts = keys.accounts().await.context("the accounts cannot be read")?;
+    let accounts = keys
+        .accounts()
+        .await
+        .context("the accounts cannot be read")?;
     match accounts.first() {
         Some(account) => Ok(*account),
-        None => keys.create_account().await.context("the first account cannot be made"),
+        None => keys
+            .create_account()
+            .await
+            .context("the first account cannot be made"),
     }
 }
 
@@ -53,7 +88,14 @@ struct Profile<'a> {
     account: AccountId,
 }
 
-fn write(path: &Path, Profile { id, secret, account }: &Profile<'_>) -> anyhow::Result<()> {
+fn write(
+    path: &Path,
+    Profile {
+        id,
+        secret,
+        account,
+    }: &Profile<'_>,
+) -> anyhow::Result<()> {
     let text = Zeroizing::new(format!(
         "# Account {account} of this Drystone server. Whoever can read this file can use it.\n\
          [default]\n\
@@ -65,12 +107,20 @@ fn write(path: &Path, Profile { id, secret, account }: &Profile<'_>) -> anyhow::
 
 /// The lines that make any AWS client of a shell find this server.
 pub fn greeting(layout: &Layout, address: SocketAddr, region: &str) -> String {
-    let mut lines = String::from("# Drystone is ready. Paste these lines into a shell, and its AWS clients use it:\n");
+    let mut lines = String::from(
+        "# Drystone is ready. Paste these lines into a shell, and its AWS clients use it:\n",
+    );
     let credentials = layout.credentials();
     if credentials.exists() {
-        lines.push_str(&format!("export AWS_SHARED_CREDENTIALS_FILE={}\n", quoted(&credentials)));
+        lines.push_str(&format!(
+            "export AWS_SHARED_CREDENTIALS_FILE={}\n",
+            quoted(&credentials)
+        ));
     }
-    lines.push_str(&format!("export AWS_ENDPOINT_URL=http://{}\n", reachable(address)));
+    lines.push_str(&format!(
+        "export AWS_ENDPOINT_URL=http://{}\n",
+        reachable(address)
+    ));
     lines.push_str(&format!("export AWS_REGION={region}\n"));
     lines
 }
@@ -105,14 +155,23 @@ mod tests {
         let layout = Layout::new(Path::new("/srv/drystone")).expect("a path");
         let address: SocketAddr = "127.0.0.1:8512".parse().expect("an address");
         assert_eq!(
-            greeting(&layout, address, "us-east-1").lines().skip(1).collect::<Vec<_>>(),
-            ["export AWS_ENDPOINT_URL=http://127.0.0.1:8512", "export AWS_REGION=us-east-1"]
+            greeting(&layout, address, "us-east-1")
+                .lines()
+                .skip(1)
+                .collect::<Vec<_>>(),
+            [
+                "export AWS_ENDPOINT_URL=http://127.0.0.1:8512",
+                "export AWS_REGION=us-east-1"
+            ]
         );
     }
 
     #[test]
     fn paths_are_quoted_where_a_shell_needs_it() {
-        assert_eq!(quoted(Path::new("/srv/a-b_c/credentials")), "/srv/a-b_c/credentials");
+        assert_eq!(
+            quoted(Path::new("/srv/a-b_c/credentials")),
+            "/srv/a-b_c/credentials"
+        );
         assert_eq!(quoted(Path::new("/my data/x")), "'/my data/x'");
         assert_eq!(quoted(Path::new("/it's")), r"'/it'\''s'");
         assert_eq!(quoted(Path::new("/$HOME")), "'/$HOME'");

@@ -34,13 +34,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use types::{Clock, Random};
 
-/// Bytes of a request head, and of a body read at once. Larger buffers are slower: the bytes leave the processor's cache.
+/// Bytes of a body that are read at once. Larger buffers are slower: the bytes leave the processor's cache.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// Bytes of a request head; clients send about 1,500.
+const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// Headers of one request; clients send about 15.
 const HEADERS_MAX: usize = 100;
@@ -54,6 +57,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The client's address, in the extensions of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+/// How long a client waits for a connection to end before the next idle one is asked to.
+const EVICTION_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a handler answers.
 pub type Answer = Response<Full<Bytes>>;
@@ -86,7 +92,11 @@ pub struct Parts {
 
 /// Takes an address for a server. From now on clients wait instead of being refused.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
     // A restart takes its port back while old connections linger in the system.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -132,33 +142,33 @@ pub async fn serve(
     }
 }
 
-/// The next client, when there is room for it.
+/// The next client, when there is room for it. One client more than connections is taken out of the accept queue: only
+/// its being there tells that somebody waits.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
     pressure: &Pressure,
-) -> (tokio::net::TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let permit = loop {
-        match Arc::clone(permits).try_acquire_owned() {
-            Ok(permit) => break permit,
-            Err(_) => pressure.make_room(permits).await,
-        }
-    };
-    loop {
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    let (stream, peer) = loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, permit),
+            Ok(accepted) => break accepted,
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted; is the limit of open files too low?");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
+    };
+    let permit = pressure.make_room(permits).await;
+    (stream, peer, permit)
 }
 
 fn is_of_one_client(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
 }
 
 /// More clients than connections.
@@ -169,14 +179,22 @@ struct Pressure {
 }
 
 impl Pressure {
-    async fn make_room(&self, permits: &Semaphore) {
-        self.on.store(true, Ordering::Relaxed);
-        self.evict.notify_one();
-        // The notice may go to a connection that got a request meanwhile: hence again and again.
-        let _ = timeout(Duration::from_millis(50), permits.acquire()).await;
-        if permits.available_permits() > 0 {
-            self.on.store(false, Ordering::Relaxed);
+    /// A permit for a client that waits, at the cost of connections that have nothing to do.
+    async fn make_room(&self, permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+            return permit;
         }
+        self.on.store(true, Ordering::Relaxed);
+        let permit = loop {
+            self.evict.notify_one();
+            // The notice may go to a connection that got a request meanwhile: hence again and again.
+            let acquired = timeout(EVICTION_PAUSE, Arc::clone(permits).acquire_owned()).await;
+            if let Ok(Ok(permit)) = acquired {
+                break permit;
+            }
+        };
+        self.on.store(false, Ordering::Relaxed);
+        permit
     }
 
     fn is_on(&self) -> bool {
@@ -199,12 +217,28 @@ impl Shared {
             .timer(TokioTimer::new())
             .half_close(true)
             .max_headers(HEADERS_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
             .max_buf_size(BUFFER_BYTES)
             // hyper counts this from the end of the previous request: it bounds idleness and slow heads alike.
             .header_read_timeout(options.idle_timeout);
-        let Parts { handler, metrics, clock, random } = parts;
-        let wire = Arc::new(WireContext { metrics, clock, random });
-        Shared { handler, builder, wire, pressure: Pressure::default(), stopped }
+        let Parts {
+            handler,
+            metrics,
+            clock,
+            random,
+        } = parts;
+        let wire = Arc::new(WireContext {
+            metrics,
+            clock,
+            random,
+        });
+        Shared {
+            handler,
+            builder,
+            wire,
+            pressure: Pressure::default(),
+            stopped,
+        }
     }
 
     async fn connection<S>(self: Arc<Self>, stream: S, peer: SocketAddr)
@@ -214,8 +248,11 @@ impl Shared {
         let _open = self.wire.metrics.connection();
         let exchange = Arc::new(Exchange::default());
         let wire = Wire::new(stream, &exchange, Arc::clone(&self.wire));
-        let service =
-            Requests { shared: Arc::clone(&self), exchange: Arc::clone(&exchange), peer: Peer(peer) };
+        let service = Requests {
+            shared: Arc::clone(&self),
+            exchange: Arc::clone(&exchange),
+            peer: Peer(peer),
+        };
         let mut connection = self.builder.serve_connection(TokioIo::new(wire), service);
 
         let mut stopped = self.stopped.clone();
@@ -247,7 +284,11 @@ impl Shared {
             Err(error) => tracing::debug!(%peer, %error, "a connection failed"),
             Ok(()) => {}
         }
-        if closed_idle { wire.close_idle().await } else { wire.close().await }
+        if closed_idle {
+            wire.close_idle().await
+        } else {
+            wire.close().await
+        }
     }
 }
 
@@ -272,7 +313,9 @@ impl Service<Request<Incoming>> for Requests {
             let bodiless = request.method() == Method::HEAD;
             let mut answer = (shared.handler)(request).await;
             if shared.pressure.is_on() {
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                answer
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let body = answer.body().size_hint().exact().unwrap_or(0);
             exchange.announced.announce(if bodiless { 0 } else { body });

@@ -62,8 +62,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
-            eprintln!("drystone: {error:#}");
+            report(&error);
             ExitCode::from(match error.is::<serve::CatalogFault>() {
                 true => CATALOG_FAILED,
                 false => FAILED,
@@ -72,8 +71,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what went wrong once: in the log where there is one, else in a line for people.
+fn report(error: &anyhow::Error) {
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("{error:#}");
+    } else {
+        eprintln!("drystone: {error:#}");
+    }
+}
+
 fn run(command: Command) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let done = match command {
         Command::Serve(overrides) => runtime.block_on(serve::run(overrides)),
         Command::Key(args) => runtime.block_on(commands::key::run(args)),

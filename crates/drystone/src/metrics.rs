@@ -13,7 +13,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use std::borrow::Cow;
 use std::time::Duration;
 
 /// Upper bounds of the latency buckets in seconds: a cached read takes about 1 ms, a durable put a few, a stall a minute.
@@ -30,7 +29,9 @@ pub struct Metrics {
 impl Metrics {
     /// A registry with a prefix of ours.
     pub fn new() -> Metrics {
-        Metrics { registry: Registry::with_prefix("drystone") }
+        Metrics {
+            registry: Registry::with_prefix("drystone"),
+        }
     }
 
     /// The registry, to add to.
@@ -63,7 +64,7 @@ pub struct HttpMetrics {
 struct Outcome {
     operation: &'static str,
     status: u16,
-    code: Cow<'static, str>,
+    code: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -88,19 +89,49 @@ impl HttpMetrics {
             sent: Counter::default(),
             refused: Family::default(),
         };
-        let HttpMetrics { requests, seconds, in_flight, connections, received, sent, refused } = &metrics;
-        registry.register("requests", "Requests answered, by operation and outcome", requests.clone());
+        let HttpMetrics {
+            requests,
+            seconds,
+            in_flight,
+            connections,
+            received,
+            sent,
+            refused,
+        } = &metrics;
+        registry.register(
+            "requests",
+            "Requests answered, by operation and outcome",
+            requests.clone(),
+        );
         registry.register_with_unit(
             "request",
             "Time from the head of a request to its answer",
             Unit::Seconds,
             seconds.clone(),
         );
-        registry.register("requests_in_flight", "Requests under way", in_flight.clone());
+        registry.register(
+            "requests_in_flight",
+            "Requests under way",
+            in_flight.clone(),
+        );
         registry.register("connections", "Connections open", connections.clone());
-        registry.register_with_unit("received", "Bytes read from clients", Unit::Bytes, received.clone());
-        registry.register_with_unit("sent", "Bytes written to clients", Unit::Bytes, sent.clone());
-        registry.register("unreadable_requests", "Requests that are not valid HTTP", refused.clone());
+        registry.register_with_unit(
+            "received",
+            "Bytes read from clients",
+            Unit::Bytes,
+            received.clone(),
+        );
+        registry.register_with_unit(
+            "sent",
+            "Bytes written to clients",
+            Unit::Bytes,
+            sent.clone(),
+        );
+        registry.register(
+            "unreadable_requests",
+            "Requests that are not valid HTTP",
+            refused.clone(),
+        );
         metrics
     }
 
@@ -115,9 +146,23 @@ impl HttpMetrics {
     }
 
     /// A request was answered.
-    pub fn answered(&self, operation: &'static str, status: u16, code: Cow<'static, str>, took: Duration) {
-        self.requests.get_or_create_owned(&Outcome { operation, status, code }).inc();
-        self.seconds.get_or_create_owned(&Operation { operation }).observe(took.as_secs_f64());
+    pub fn answered(
+        &self,
+        operation: &'static str,
+        status: u16,
+        code: &'static str,
+        took: Duration,
+    ) {
+        self.requests
+            .get_or_create_owned(&Outcome {
+                operation,
+                status,
+                code,
+            })
+            .inc();
+        self.seconds
+            .get_or_create_owned(&Operation { operation })
+            .observe(took.as_secs_f64());
     }
 
     /// A request could not be read.
@@ -162,8 +207,13 @@ mod tests {
         let mut metrics = Metrics::new();
         let http = HttpMetrics::register(metrics.registry());
         let open = http.connection();
-        http.answered("get_snapshot_block", 200, Cow::Borrowed(""), Duration::from_millis(3));
-        http.answered("get_snapshot_block", 404, Cow::Borrowed("ResourceNotFoundException"), Duration::ZERO);
+        http.answered("get_snapshot_block", 200, "", Duration::from_millis(3));
+        http.answered(
+            "get_snapshot_block",
+            404,
+            "ResourceNotFoundException",
+            Duration::ZERO,
+        );
         http.received(7);
         http.refused("MalformedHttpRequestException");
         let text = metrics.text().expect("it is text");
@@ -178,6 +228,11 @@ mod tests {
             assert!(text.contains(line), "no `{line}` in\n{text}");
         }
         drop(open);
-        assert!(metrics.text().expect("it is text").contains("drystone_connections 0"));
+        assert!(
+            metrics
+                .text()
+                .expect("it is text")
+                .contains("drystone_connections 0")
+        );
     }
 }

@@ -37,7 +37,10 @@ pub struct Ambient {
 impl Ambient {
     /// The machine's.
     pub fn new() -> Ambient {
-        Ambient { clock: Arc::new(SystemClock::new()), random: Random::system() }
+        Ambient {
+            clock: Arc::new(SystemClock::new()),
+            random: Random::system(),
+        }
     }
 }
 
@@ -51,7 +54,11 @@ pub struct Catalog {
 }
 
 /// Opens the catalog, or makes it; it has the current format then.
-pub async fn catalog(data: &DataDir, settings: &Settings, ambient: &Ambient) -> anyhow::Result<Catalog> {
+pub async fn catalog(
+    data: &DataDir,
+    settings: &Settings,
+    ambient: &Ambient,
+) -> anyhow::Result<Catalog> {
     let path = data.layout().catalog();
     let failed = || format!("the catalog {} cannot be opened", path.display());
     // The root key comes first: a catalog that is there tells that its key is, too.
@@ -66,28 +73,42 @@ pub async fn catalog(data: &DataDir, settings: &Settings, ambient: &Ambient) -> 
         .with_context(failed)?
         .with_context(failed)?;
     let fresh_id = ambient.random.bytes();
-    catalog::schema::migrate(&db, fresh_id, ambient.clock.now()).await.with_context(failed)?;
+    catalog::schema::migrate(&db, fresh_id, ambient.clock.now())
+        .await
+        .with_context(failed)?;
     let store_id = db
         .view(|txn| Box::pin(async move { catalog::meta::store_id(txn).await }))
         .await
         .with_context(failed)?;
-    Ok(Catalog { db: Arc::new(db), store_id })
+    Ok(Catalog {
+        db: Arc::new(db),
+        store_id,
+    })
 }
 
 /// The root key of the directory, made when the directory is new.
 pub fn root_key(data: &DataDir, ambient: &Ambient) -> anyhow::Result<RootKey> {
-    Ok(RootKey::load_or_create(&data.layout().root_key(), &ambient.random)?)
+    Ok(RootKey::load_or_create(
+        &data.layout().root_key(),
+        &ambient.random,
+    )?)
 }
 
 /// The access keys in the catalog.
-pub async fn keys(data: &DataDir, catalog: &Catalog, ambient: &Ambient) -> anyhow::Result<KeyStore> {
+pub async fn keys(
+    data: &DataDir,
+    catalog: &Catalog,
+    ambient: &Ambient,
+) -> anyhow::Result<KeyStore> {
     let options = KeyStoreOptions {
         db: Arc::clone(&catalog.db) as _,
         root_key: root_key(data, ambient)?,
         clock: Arc::clone(&ambient.clock),
         random: ambient.random.clone(),
     };
-    KeyStore::open(options).await.context("the access keys cannot be read")
+    KeyStore::open(options)
+        .await
+        .context("the access keys cannot be read")
 }
 
 /// The local chunk store and the segments that its last run left open.
@@ -101,7 +122,9 @@ pub async fn chunk_store(
     let path = data.layout().segments();
     let failed = || format!("the segments in {} cannot be opened", path.display());
     match fs::create_dir(&path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error).with_context(failed),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(error).with_context(failed);
+        }
         _ => {}
     }
     let io = FileIo::open(&path, WriteMode::Detect).with_context(failed)?;

@@ -8,7 +8,7 @@
 //! everything else                EBS direct APIs (crate ebs-api), also for what is no operation at all
 //! ```
 
-use crate::http::refusal::Refusal;
+use crate::http::refusal::{Code, Refusal};
 use crate::http::{Answer, Peer};
 use crate::metrics::{HttpMetrics, Metrics};
 use auth::RequestId;
@@ -21,7 +21,6 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,12 +54,8 @@ impl Router {
         let in_flight = self.http.request();
         let logged = Logged::of(&request);
         let span = tracing::error_span!("request", %request_id);
-        let answered = AssertUnwindSafe(self.dispatch(request, request_id))
-            .catch_unwind()
-            .instrument(span.clone())
-            .await;
-        // The panic hook has logged where it happened.
-        let mut answer = answered.unwrap_or_else(|_| Refusal::PANIC.response(request_id));
+        let work = self.dispatch(request, request_id);
+        let mut answer = guarded(work, request_id).instrument(span.clone()).await;
         drop(in_flight);
         let took = self.clock.monotonic().saturating_sub(begun);
         span.in_scope(|| self.record(&logged, &mut answer, took));
@@ -81,9 +76,11 @@ impl Router {
 
     fn show_metrics(&self, id: RequestId) -> Answer {
         match self.metrics.text() {
-            Ok(metrics) => {
-                text(id, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics)
-            }
+            Ok(metrics) => text(
+                id,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                metrics,
+            ),
             Err(error) => {
                 tracing::error!("{error:#}");
                 Refusal::PANIC.response(id)
@@ -101,7 +98,7 @@ impl Router {
             path = logged.path,
             operation,
             status,
-            code = &*code,
+            code,
             bytes = answer.body().size_hint().exact().unwrap_or(0),
             micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             peer = logged.peer,
@@ -109,6 +106,12 @@ impl Router {
         );
         self.http.answered(operation, status, code, took);
     }
+}
+
+/// Answers even when the work panics. The hook of `logging.rs` has then logged where, and the connection ends.
+async fn guarded(work: impl Future<Output = Answer>, id: RequestId) -> Answer {
+    let answered = AssertUnwindSafe(work).catch_unwind().await;
+    answered.unwrap_or_else(|_| Refusal::PANIC.response(id))
 }
 
 /// What the log says of a request; not its query, which holds tokens and signatures.
@@ -121,14 +124,25 @@ struct Logged {
 impl Logged {
     fn of(request: &Request<Incoming>) -> Logged {
         if !tracing::enabled!(target: "drystone::http", tracing::Level::DEBUG) {
-            return Logged { method: String::new(), path: String::new(), peer: String::new() };
+            return Logged {
+                method: String::new(),
+                path: String::new(),
+                peer: String::new(),
+            };
         }
         let path = request.uri().path();
         let peer = request.extensions().get::<Peer>();
         Logged {
-            method: request.method().as_str().chars().take(LOGGED_PATH_MAX).collect(),
+            method: request
+                .method()
+                .as_str()
+                .chars()
+                .take(LOGGED_PATH_MAX)
+                .collect(),
             path: path.chars().take(LOGGED_PATH_MAX).collect(),
-            peer: peer.map(|Peer(address)| address.to_string()).unwrap_or_default(),
+            peer: peer
+                .map(|Peer(address)| address.to_string())
+                .unwrap_or_default(),
         }
     }
 }
@@ -144,19 +158,23 @@ fn named(operation: &'static str, mut answer: Answer) -> Answer {
 
 fn operation_of(answer: &Answer) -> &'static str {
     let extensions = answer.extensions();
-    let ec2 = extensions.get::<ec2_api::Operation>().map(|operation| operation.0);
-    let ebs = extensions.get::<ebs_api::Operation>().map(|operation| operation.0);
+    let ec2 = extensions
+        .get::<ec2_api::Operation>()
+        .map(|operation| operation.0);
+    let ebs = extensions
+        .get::<ebs_api::Operation>()
+        .map(|operation| operation.0);
     let own = extensions.get::<Named>().map(|operation| operation.0);
     ebs.or(ec2).or(own).unwrap_or("unknown")
 }
 
-/// The code of a refusal, nothing for a success. All of them are names in our own code, so there are few.
-fn code_of(answer: &Answer) -> Cow<'static, str> {
-    if let Some(code) = answer.extensions().get::<ec2_api::ErrorCode>() {
-        return Cow::Borrowed(code.0);
-    }
-    let kind = answer.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
-    kind.and_then(|kind| kind.split(':').next()).map_or(Cow::Borrowed(""), |code| Cow::Owned(code.to_owned()))
+/// The code of a refusal, nothing for a success.
+fn code_of(answer: &Answer) -> &'static str {
+    let extensions = answer.extensions();
+    let ec2 = extensions.get::<ec2_api::ErrorCode>().map(|code| code.0);
+    let ebs = extensions.get::<ebs_api::ErrorCode>().map(|code| code.0);
+    let own = extensions.get::<Code>().map(|code| code.0);
+    ebs.or(ec2).or(own).unwrap_or("")
 }
 
 /// Whether the client is a program on this machine, as far as we can see: what a proxy passes on is not.
@@ -178,4 +196,29 @@ fn text(id: RequestId, kind: &'static str, body: String) -> Answer {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(RequestId::HEADER, id.header_value());
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer() {
+        let id = RequestId::generate(&Random::seeded(1));
+        let answer = guarded(async { panic!("a bug") }, id).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.headers()[RequestId::HEADER], id.to_string().as_str());
+        assert_eq!(code_of(&answer), "InternalServerException");
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .expect("the body is there")
+            .to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("the body is JSON");
+        assert_eq!(body["__type"], "InternalServerException");
+        assert!(!body.to_string().contains("a bug"));
+    }
 }

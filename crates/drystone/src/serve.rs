@@ -64,7 +64,9 @@ pub async fn run(overrides: Overrides) -> anyhow::Result<()> {
 
     let data = DataDir::create_or_open(Layout::new(&settings.data)?)?;
     let listener = listen(settings.listen)?;
-    let address = listener.local_addr().context("the address cannot be read")?;
+    let address = listener
+        .local_addr()
+        .context("the address cannot be read")?;
     let ambient = Ambient::new();
     let catalog = open::catalog(&data, &settings, &ambient).await?;
     let keys = Arc::new(open::keys(&data, &catalog, &ambient).await?);
@@ -73,7 +75,16 @@ pub async fn run(overrides: Overrides) -> anyhow::Result<()> {
     let mut metrics = Metrics::new();
     let engine = start_engine(&data, &catalog, &settings, &ambient, &mut metrics).await?;
     let workers = Workers::start(&engine);
-    let router = build_router(&data, &catalog, &settings, &ambient, Arc::clone(&keys), engine, metrics).await?;
+    let router = build_router(
+        &data,
+        &catalog,
+        &settings,
+        &ambient,
+        Arc::clone(&keys),
+        engine,
+        metrics,
+    )
+    .await?;
     let admin = AdminSocket::bind(&data.layout().admin_socket())?;
 
     let parts = Parts {
@@ -140,11 +151,13 @@ async fn start_engine(
         hash_threads: open::cores(),
     });
     engine.metrics().register(metrics.registry());
-    metrics.registry().register_collector(Box::new(StoreMetrics {
-        chunks: counts,
-        catalog: Arc::clone(&catalog.db),
-        engine: engine.clone(),
-    }));
+    metrics
+        .registry()
+        .register_collector(Box::new(StoreMetrics {
+            chunks: counts,
+            catalog: Arc::clone(&catalog.db),
+            engine: engine.clone(),
+        }));
     Ok(engine)
 }
 
@@ -153,7 +166,10 @@ fn settle(catalog: &Catalog, store: Arc<LocalStore>, recovered: Vec<chunkstore::
     let db = Arc::clone(&catalog.db);
     tokio::spawn(async move {
         if let Err(error) = engine::settle_recovered(&*db, &store, recovered).await {
-            tracing::error!(error, "segments of the last run stay open until the next start");
+            tracing::error!(
+                error,
+                "segments of the last run stay open until the next start"
+            );
         }
     });
 }
@@ -188,7 +204,11 @@ async fn build_router(
                 body_limits: BodyLimits::STANDARD,
             },
         }),
-        ec2: Ec2Api::new(Ec2Options { engine, authenticator, region: settings.region.clone() }),
+        ec2: Ec2Api::new(Ec2Options {
+            engine,
+            authenticator,
+            region: settings.region.clone(),
+        }),
         metrics,
         http,
         clock: Arc::clone(&ambient.clock),
@@ -197,13 +217,26 @@ async fn build_router(
 }
 
 /// The keys of tokens, which a background task rotates from now on.
-async fn token_keys(data: &DataDir, catalog: &Catalog, ambient: &Ambient) -> anyhow::Result<Arc<TokenKeys>> {
+async fn token_keys(
+    data: &DataDir,
+    catalog: &Catalog,
+    ambient: &Ambient,
+) -> anyhow::Result<Arc<TokenKeys>> {
     let root_key = Arc::new(open::root_key(data, ambient)?);
-    let (db, clock, random) = (Arc::clone(&catalog.db), Arc::clone(&ambient.clock), ambient.random.clone());
-    let keys = TokenKeys::load(db, root_key, clock, random).await.context("the keys of tokens cannot be read")?;
+    let (db, clock, random) = (
+        Arc::clone(&catalog.db),
+        Arc::clone(&ambient.clock),
+        ambient.random.clone(),
+    );
+    let keys = TokenKeys::load(db, root_key, clock, random)
+        .await
+        .context("the keys of tokens cannot be read")?;
     let keys = Arc::new(keys);
     if keys.unreadable() > 0 {
-        tracing::warn!(count = keys.unreadable(), "keys of tokens do not open: was root.key replaced? clients list again");
+        tracing::warn!(
+            count = keys.unreadable(),
+            "keys of tokens do not open: was root.key replaced? clients list again"
+        );
     }
     let rotated = Arc::clone(&keys);
     tokio::spawn(async move {
@@ -218,16 +251,21 @@ async fn token_keys(data: &DataDir, catalog: &Catalog, ambient: &Ambient) -> any
 }
 
 fn handler(router: Arc<Router>) -> Handler {
-    Arc::new(move |request: ::http::Request<Incoming>| -> BoxFuture<'static, Answer> {
-        let router = Arc::clone(&router);
-        Box::pin(async move { router.answer(request).await })
-    })
+    Arc::new(
+        move |request: ::http::Request<Incoming>| -> BoxFuture<'static, Answer> {
+            let router = Arc::clone(&router);
+            Box::pin(async move { router.answer(request).await })
+        },
+    )
 }
 
 /// Never ends: a dead worker is a bug, and what the server still does is worth more than an end.
 async fn report_dead(mut workers: Workers) {
     let reason = workers.died().await;
-    tracing::error!(reason, "a worker died; restart the server, and please report this");
+    tracing::error!(
+        reason,
+        "a worker died; restart the server, and please report this"
+    );
     let _workers = workers;
     std::future::pending().await
 }
@@ -236,7 +274,11 @@ async fn report_dead(mut workers: Workers) {
 fn greet(data: &DataDir, address: SocketAddr, region: &str) {
     let lines = first_start::greeting(data.layout(), address, region);
     let mut out = std::io::stdout().lock();
-    if out.write_all(lines.as_bytes()).and_then(|()| out.flush()).is_err() {
+    if out
+        .write_all(lines.as_bytes())
+        .and_then(|()| out.flush())
+        .is_err()
+    {
         tracing::debug!("standard output is closed");
     }
 }
@@ -244,7 +286,10 @@ fn greet(data: &DataDir, address: SocketAddr, region: &str) {
 /// Connections and segments are files: the usual soft limit of 1024 is too low for both.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }

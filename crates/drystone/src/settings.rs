@@ -154,7 +154,10 @@ impl Default for Settings {
 
 impl Default for Log {
     fn default() -> Log {
-        Log { format: LogFormat::Text, filter: "info".to_owned() }
+        Log {
+            format: LogFormat::Text,
+            filter: "info".to_owned(),
+        }
     }
 }
 
@@ -171,7 +174,10 @@ impl Default for Http {
 
 impl Default for Auth {
     fn default() -> Auth {
-        Auth { clock_skew: Span::seconds(300), signed_checksum: SignedChecksum::Optional }
+        Auth {
+            clock_skew: Span::seconds(300),
+            signed_checksum: SignedChecksum::Optional,
+        }
     }
 }
 
@@ -188,7 +194,10 @@ impl Default for Store {
 
 impl Default for Cache {
     fn default() -> Cache {
-        Cache { pages: ByteSize::mib(64), catalog: ByteSize::mib(64) }
+        Cache {
+            pages: ByteSize::mib(64),
+            catalog: ByteSize::mib(64),
+        }
     }
 }
 
@@ -256,10 +265,16 @@ impl Settings {
             bail!("data is empty: name a directory");
         }
         if !(1..=100_000).contains(&self.http.connections_max) {
-            bail!("http.connections_max is {}: use 1 to 100000", self.http.connections_max);
+            bail!(
+                "http.connections_max is {}: use 1 to 100000",
+                self.http.connections_max
+            );
         }
         if !(100..=10_000).contains(&self.http.max_results_default) {
-            bail!("http.max_results_default is {}: use 100 to 10000", self.http.max_results_default);
+            bail!(
+                "http.max_results_default is {}: use 100 to 10000",
+                self.http.max_results_default
+            );
         }
         if !(8..=65_536).contains(&self.store.buffers) {
             bail!("store.buffers is {}: use 8 to 65536", self.store.buffers);
@@ -282,7 +297,9 @@ impl<'de> Deserialize<'de> for Compression {
             .filter(|level| (1..=19).contains(level))
             .map(|level| Compression::Zstd { level })
             .ok_or_else(|| {
-                de::Error::custom(format!("`{text}` is no compression; write `none` or `zstd:1` to `zstd:19`"))
+                de::Error::custom(format!(
+                    "`{text}` is no compression; write `none` or `zstd:1` to `zstd:19`"
+                ))
             })
     }
 }

@@ -46,7 +46,10 @@ async fn only_account(keys: &KeyStore) -> Result<AccountId, String> {
         [] => keys.create_account().await.map_err(told),
         several => {
             let named: Vec<String> = several.iter().take(20).map(AccountId::to_string).collect();
-            Err(format!("there are several accounts; name one with --account: {}", named.join(", ")))
+            Err(format!(
+                "there are several accounts; name one with --account: {}",
+                named.join(", ")
+            ))
         }
     }
 }
@@ -77,7 +80,9 @@ fn told(error: KeyStoreError) -> String {
 
 fn iso_8601(time: UnixMillis) -> String {
     let seconds = time.div_euclid(1000);
-    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+    Timestamp::from_second(seconds)
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+        .to_string()
 }
 
 #[cfg(test)]

@@ -46,13 +46,18 @@ impl AdminSocket {
     pub fn bind(path: &Path) -> anyhow::Result<AdminSocket> {
         let failed = || format!("the admin socket {} cannot be made", path.display());
         match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(failed),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(failed);
+            }
             _ => {}
         }
         let (_dir, address) = address(path).with_context(failed)?;
         let listener = UnixListener::bind(address).with_context(failed)?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).with_context(failed)?;
-        Ok(AdminSocket { listener, path: path.to_owned() })
+        Ok(AdminSocket {
+            listener,
+            path: path.to_owned(),
+        })
     }
 
     /// Serves until it is dropped.
@@ -98,7 +103,9 @@ async fn answer(stream: UnixStream, keys: &KeyStore) -> anyhow::Result<()> {
         }
         Err(error) => Reply::Refused(format!("this server does not know the request: {error}")),
     };
-    timeout(CLIENT_TIME_MAX, write_line(&mut stream, &reply)).await.context("the reply was not taken")?
+    timeout(CLIENT_TIME_MAX, write_line(&mut stream, &reply))
+        .await
+        .context("the reply was not taken")?
 }
 
 /// Why a server did not answer.
@@ -119,7 +126,12 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, Unreached> {
     };
     let stream = match UnixStream::connect(address).await {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
             return Err(Unreached::NoServer);
         }
         Err(error) => return Err(failed(path, error)),
@@ -128,7 +140,8 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, Unreached> {
         let mut stream = BufReader::new(stream);
         write_line(&mut stream, request).await?;
         let line = read_line(&mut stream, REPLY_BYTES_MAX).await?;
-        serde_json::from_slice(&line).context("this program does not know the reply; is the server a newer version?")
+        serde_json::from_slice(&line)
+            .context("this program does not know the reply; is the server a newer version?")
     };
     match timeout(SERVER_TIME_MAX, exchange).await {
         Ok(reply) => reply.map_err(Unreached::Failed),
@@ -157,7 +170,9 @@ fn address(path: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-    let address = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    let address = Path::new("/proc/self/fd")
+        .join(directory.as_raw_fd().to_string())
+        .join(name);
     Ok((Some(directory), address))
 }
 
@@ -166,9 +181,15 @@ async fn read_line(
     bytes_max: u64,
 ) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let mut line = Zeroizing::new(Vec::new());
-    stream.take(bytes_max).read_until(b'\n', &mut line).await.context("the connection broke")?;
+    stream
+        .take(bytes_max)
+        .read_until(b'\n', &mut line)
+        .await
+        .context("the connection broke")?;
     if line.last() != Some(&b'\n') {
-        bail!("the other side ended before the end of its line, or sent more than {bytes_max} bytes");
+        bail!(
+            "the other side ended before the end of its line, or sent more than {bytes_max} bytes"
+        );
     }
     Ok(line)
 }
@@ -179,7 +200,10 @@ async fn write_line(
 ) -> anyhow::Result<()> {
     let mut line = Zeroizing::new(serde_json::to_vec(message)?);
     line.push(b'\n');
-    stream.write_all(&line).await.context("the connection broke")?;
+    stream
+        .write_all(&line)
+        .await
+        .context("the connection broke")?;
     stream.shutdown().await.context("the connection broke")
 }
 
@@ -191,14 +215,21 @@ mod tests {
         fs::create_dir_all(directory).expect("made");
         let path = directory.join("admin.sock");
         let socket = AdminSocket::bind(&path).expect("bound");
-        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        let mode = fs::metadata(&path)
+            .expect("it is there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         let server = async {
             let (stream, _) = socket.listener.accept().await.expect("a client");
             let mut stream = BufReader::new(stream);
-            let line = read_line(&mut stream, REQUEST_BYTES_MAX).await.expect("a request");
+            let line = read_line(&mut stream, REQUEST_BYTES_MAX)
+                .await
+                .expect("a request");
             assert_eq!(line.as_slice(), b"{\"command\":\"key-list\"}\n");
-            write_line(&mut stream, &Reply::Keys(Vec::new())).await.expect("taken");
+            write_line(&mut stream, &Reply::Keys(Vec::new()))
+                .await
+                .expect("taken");
         };
         let (reply, ()) = tokio::join!(ask(&path, &Request::KeyList), server);
         assert!(matches!(reply, Ok(Reply::Keys(keys)) if keys.is_empty()));
@@ -222,9 +253,15 @@ mod tests {
     async fn no_socket_and_a_dead_one_mean_no_server() {
         let under = tempfile::tempdir().expect("a directory");
         let path = under.path().join("admin.sock");
-        assert!(matches!(ask(&path, &Request::KeyList).await, Err(Unreached::NoServer)));
+        assert!(matches!(
+            ask(&path, &Request::KeyList).await,
+            Err(Unreached::NoServer)
+        ));
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
-        assert!(matches!(ask(&path, &Request::KeyList).await, Err(Unreached::NoServer)));
+        assert!(matches!(
+            ask(&path, &Request::KeyList).await,
+            Err(Unreached::NoServer)
+        ));
         AdminSocket::bind(&path).expect("a dead socket is replaced");
     }
 
@@ -236,7 +273,10 @@ mod tests {
             let mut near = near;
             while near.write_all(&[b'x'; 1024]).await.is_ok() {}
         });
-        let error = read_line(&mut far, REQUEST_BYTES_MAX).await.expect_err("too long").to_string();
+        let error = read_line(&mut far, REQUEST_BYTES_MAX)
+            .await
+            .expect_err("too long")
+            .to_string();
         assert!(error.contains("more than 4096 bytes"), "{error}");
         drop(far);
         flood.await.expect("the other side went away");

@@ -4,8 +4,8 @@
 //! takes the lock of the data directory and does it itself.
 
 use crate::admin::{self, CreatedKey, ListedKey, Owner, Reply, Request, Unreached};
-use crate::open;
 use crate::data_dir::{DataDir, InUse, Layout};
+use crate::open;
 use crate::settings::{Overrides, Settings};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -67,11 +67,20 @@ enum Action {
 impl Action {
     fn request(&self) -> Request {
         match self {
-            Action::Create { new_account: true, .. } => Request::KeyCreate { owner: Owner::NewAccount },
-            Action::Create { account: Some(account), .. } => {
-                Request::KeyCreate { owner: Owner::Account(account.clone()) }
-            }
-            Action::Create { account: None, .. } => Request::KeyCreate { owner: Owner::OnlyAccount },
+            Action::Create {
+                new_account: true, ..
+            } => Request::KeyCreate {
+                owner: Owner::NewAccount,
+            },
+            Action::Create {
+                account: Some(account),
+                ..
+            } => Request::KeyCreate {
+                owner: Owner::Account(account.clone()),
+            },
+            Action::Create { account: None, .. } => Request::KeyCreate {
+                owner: Owner::OnlyAccount,
+            },
             Action::List { .. } => Request::KeyList,
             Action::Disable { id } => Request::KeyDisable { id: id.clone() },
             Action::Enable { id } => Request::KeyEnable { id: id.clone() },
@@ -89,8 +98,16 @@ impl Action {
 
 /// Runs the command.
 pub async fn run(args: KeyArgs) -> anyhow::Result<()> {
-    let KeyArgs { action, data, config } = args;
-    let settings = Settings::load(Overrides { data, config, ..Overrides::default() })?;
+    let KeyArgs {
+        action,
+        data,
+        config,
+    } = args;
+    let settings = Settings::load(Overrides {
+        data,
+        config,
+        ..Overrides::default()
+    })?;
     let layout = Layout::new(&settings.data)?;
     let reply = match admin::ask(&layout.admin_socket(), &action.request()).await {
         Ok(reply) => reply,
@@ -100,7 +117,11 @@ pub async fn run(args: KeyArgs) -> anyhow::Result<()> {
     print(reply, action.json())
 }
 
-async fn perform_here(layout: Layout, settings: &Settings, request: Request) -> anyhow::Result<Reply> {
+async fn perform_here(
+    layout: Layout,
+    settings: &Settings,
+    request: Request,
+) -> anyhow::Result<Reply> {
     let data = DataDir::open(layout).map_err(|error| match error.downcast_ref::<InUse>() {
         Some(_) => error.context("the server is starting or stopping, try again in a moment"),
         None => error,
@@ -119,7 +140,9 @@ fn print(reply: Reply, json: bool) -> anyhow::Result<()> {
         Reply::Keys(keys) if json => serde_json::to_string_pretty(&keys)? + "\n",
         Reply::Keys(keys) => table(&keys),
     };
-    std::io::stdout().write_all(text.as_bytes()).context("the answer cannot be printed")
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("the answer cannot be printed")
 }
 
 fn created(key: &CreatedKey) -> String {
@@ -131,12 +154,27 @@ fn created(key: &CreatedKey) -> String {
 }
 
 fn table(keys: &[ListedKey]) -> String {
-    let width = keys.iter().map(|key| key.access_key_id.len()).chain(["ACCESS KEY".len()]).max();
+    let width = keys
+        .iter()
+        .map(|key| key.access_key_id.len())
+        .chain(["ACCESS KEY".len()])
+        .max();
     let width = width.unwrap_or_default();
-    let mut text = format!("{:width$}  {:12}  {:8}  CREATED\n", "ACCESS KEY", "ACCOUNT", "STATE");
-    for ListedKey { access_key_id, account, active, created } in keys {
+    let mut text = format!(
+        "{:width$}  {:12}  {:8}  CREATED\n",
+        "ACCESS KEY", "ACCOUNT", "STATE"
+    );
+    for ListedKey {
+        access_key_id,
+        account,
+        active,
+        created,
+    } in keys
+    {
         let state = if *active { "active" } else { "disabled" };
-        text.push_str(&format!("{access_key_id:width$}  {account:12}  {state:8}  {created}\n"));
+        text.push_str(&format!(
+            "{access_key_id:width$}  {account:12}  {state:8}  {created}\n"
+        ));
     }
     text
 }

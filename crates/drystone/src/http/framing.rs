@@ -24,15 +24,25 @@ pub struct Announced(Arc<Mutex<VecDeque<u64>>>);
 impl Announced {
     /// Says that a response with `body_bytes` of body on the wire is on its way to hyper.
     pub fn announce(&self, body_bytes: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(body_bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(body_bytes);
     }
 
     fn next(&self) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
     }
 
     fn at(&self, position: usize) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(position).copied()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(position)
+            .copied()
     }
 }
 
@@ -60,7 +70,10 @@ pub struct Framing {
 impl Framing {
     /// At the start of a connection.
     pub fn new(announced: Announced) -> Framing {
-        Framing { announced, position: Position::Start }
+        Framing {
+            announced,
+            position: Position::Start,
+        }
     }
 
     /// How many of these bytes may go out: all, or those before a head that nobody announced.
@@ -75,7 +88,7 @@ impl Framing {
                 if position == Position::Start && !known {
                     return passed;
                 }
-                let step = step(&mut position, rest, || {
+                let step = step(&mut position, rest, rest.len(), || {
                     let body = self.announced.at(responses);
                     responses += 1;
                     body
@@ -87,11 +100,16 @@ impl Framing {
         passed
     }
 
-    /// Takes note of bytes that went out; they are passable.
-    pub fn sent(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let step = step(&mut self.position, bytes, || self.announced.next());
-            bytes = &bytes[step..];
+    /// Takes note that the first `count` of these bytes went out; all of them are passable. The others are looked at: they
+    /// tell what kind of head has begun to go out.
+    pub fn sent<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>, mut count: usize) {
+        for slice in slices {
+            let mut rest = slice;
+            while !rest.is_empty() && count > 0 {
+                let step = step(&mut self.position, rest, count, || self.announced.next());
+                count -= step;
+                rest = &rest[step..];
+            }
         }
     }
 
@@ -101,9 +119,15 @@ impl Framing {
     }
 }
 
-/// Moves over a part of `bytes` (not empty) and answers its length; `body` tells the length of the body when a head
-/// ends.
-fn step(position: &mut Position, bytes: &[u8], body: impl FnOnce() -> Option<u64>) -> usize {
+/// Moves over a part of `bytes` (not empty), at most `count` of them, and answers its length. `body` tells the length of
+/// the body when a head ends.
+fn step(
+    position: &mut Position,
+    bytes: &[u8],
+    count: usize,
+    body: impl FnOnce() -> Option<u64>,
+) -> usize {
+    let moved = &bytes[..count.min(bytes.len())];
     match *position {
         Position::Start if bytes.starts_with(INTERIM) => {
             *position = Position::Interim { matched: 0 };
@@ -114,7 +138,7 @@ fn step(position: &mut Position, bytes: &[u8], body: impl FnOnce() -> Option<u64
             0
         }
         Position::Interim { matched } => {
-            let (length, matched) = head_end(matched, bytes);
+            let (length, matched) = head_end(matched, moved);
             *position = match matched {
                 Some(matched) => Position::Interim { matched },
                 None => Position::Start,
@@ -122,7 +146,7 @@ fn step(position: &mut Position, bytes: &[u8], body: impl FnOnce() -> Option<u64
             length
         }
         Position::Head { matched } => {
-            let (length, matched) = head_end(matched, bytes);
+            let (length, matched) = head_end(matched, moved);
             *position = match matched {
                 Some(matched) => Position::Head { matched },
                 None => body_of(body().unwrap_or(0)),
@@ -130,7 +154,7 @@ fn step(position: &mut Position, bytes: &[u8], body: impl FnOnce() -> Option<u64
             length
         }
         Position::Body { left } => {
-            let length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(moved.len());
             *position = body_of(left - length as u64);
             length
         }
@@ -138,7 +162,11 @@ fn step(position: &mut Position, bytes: &[u8], body: impl FnOnce() -> Option<u64
 }
 
 fn body_of(left: u64) -> Position {
-    if left == 0 { Position::Start } else { Position::Body { left } }
+    if left == 0 {
+        Position::Start
+    } else {
+        Position::Body { left }
+    }
 }
 
 /// The number of bytes up to the end of the head, and how much of that end has been seen when it is not there yet.
@@ -160,7 +188,8 @@ fn head_end(mut matched: usize, bytes: &[u8]) -> (usize, Option<usize>) {
 mod tests {
     use super::*;
 
-    const OWN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    const OWN: &[u8] =
+        b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     const OURS: &[u8] = b"HTTP/1.1 201 Created\r\ncontent-length: 5\r\n\r\nhello";
     const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -172,7 +201,11 @@ mod tests {
         announced.iter().for_each(|&bytes| ledger.announce(bytes));
         let framing = Framing::new(ledger.clone());
         assert_eq!(framing.passable([&*stream].into_iter()), passes);
-        assert_eq!(framing.passable(stream.chunks(INTERIM.len())), passes, "in slices");
+        assert_eq!(
+            framing.passable(stream.chunks(INTERIM.len())),
+            passes,
+            "in slices"
+        );
         for written in 1..=stream.len() {
             let ledger = Announced::default();
             announced.iter().for_each(|&bytes| ledger.announce(bytes));
@@ -184,7 +217,7 @@ mod tests {
                     break;
                 }
                 let now = passable.min(written);
-                framing.sent(&stream[sent..sent + now]);
+                framing.sent([&stream[sent..sent + passable]].into_iter(), now);
                 sent += now;
             }
             assert_eq!(sent, passes, "at most {written} bytes a write");
@@ -195,7 +228,11 @@ mod tests {
     fn announced_responses_pass() {
         check(&[5], &[OURS], OURS.len());
         check(&[0], &[EMPTY], EMPTY.len());
-        check(&[5, 0, 5], &[OURS, EMPTY, OURS], 2 * OURS.len() + EMPTY.len());
+        check(
+            &[5, 0, 5],
+            &[OURS, EMPTY, OURS],
+            2 * OURS.len() + EMPTY.len(),
+        );
     }
 
     #[test]
@@ -209,13 +246,21 @@ mod tests {
     fn an_interim_response_passes_unannounced() {
         check(&[], &[INTERIM], INTERIM.len());
         check(&[5], &[INTERIM, OURS], INTERIM.len() + OURS.len());
-        check(&[0, 5], &[EMPTY, INTERIM, OURS], EMPTY.len() + INTERIM.len() + OURS.len());
+        check(
+            &[0, 5],
+            &[EMPTY, INTERIM, OURS],
+            EMPTY.len() + INTERIM.len() + OURS.len(),
+        );
     }
 
     #[test]
     fn a_body_may_look_like_a_head() {
         check(&[OWN.len() as u64], &[EMPTY, OWN], EMPTY.len() + OWN.len());
-        check(&[OWN.len() as u64], &[EMPTY, OWN, OWN], EMPTY.len() + OWN.len());
+        check(
+            &[OWN.len() as u64],
+            &[EMPTY, OWN, OWN],
+            EMPTY.len() + OWN.len(),
+        );
     }
 
     #[test]
@@ -225,9 +270,9 @@ mod tests {
         assert!(framing.is_between_responses());
         ledger.announce(5);
         assert!(!framing.is_between_responses());
-        framing.sent(&OURS[..OURS.len() - 1]);
+        framing.sent([OURS].into_iter(), OURS.len() - 1);
         assert!(!framing.is_between_responses());
-        framing.sent(&OURS[OURS.len() - 1..]);
+        framing.sent([&OURS[OURS.len() - 1..]].into_iter(), 1);
         assert!(framing.is_between_responses());
     }
 }

@@ -15,6 +15,10 @@ use types::UnixMillis;
 
 const ORIGIN: &str = "http://internal.amazon.com/coral/com.amazon.coral.service/";
 
+/// The exception's name, in the extensions of a response.
+#[derive(Clone, Copy, Debug)]
+pub struct Code(pub &'static str);
+
 /// An answer outside every operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refusal {
@@ -45,16 +49,24 @@ impl Refusal {
     pub fn instead_of(status: StatusCode) -> Refusal {
         let message = match status {
             StatusCode::URI_TOO_LONG => "The request target is too long.",
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "The headers of the request are too large or too many.",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                "The headers of the request are too large or too many."
+            }
+            // hyper has no other answers of its own.
             _ => "The request is not valid HTTP.",
         };
-        Refusal { status, code: "MalformedHttpRequestException", message }
+        Refusal {
+            status,
+            code: "MalformedHttpRequestException",
+            message,
+        }
     }
 
     /// The response for the service to give.
     pub fn response(self, id: RequestId) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::from(self.body()));
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(Code(self.code));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(RequestId::HEADER, id.header_value());
@@ -72,9 +84,22 @@ impl Refusal {
         let reason = self.status.canonical_reason().unwrap_or("Error");
         // Writing to a string cannot fail.
         let _ = write!(text, "HTTP/1.1 {} {reason}\r\n", self.status.as_u16());
-        let _ = write!(text, "{}: {id}\r\nx-amzn-errortype: {}\r\n", RequestId::HEADER, self.kind());
-        let _ = write!(text, "content-type: application/json\r\nconnection: close\r\n");
-        let _ = write!(text, "{DATE}: {}\r\ncontent-length: {}\r\n\r\n", http_date(now), body.len());
+        let _ = write!(
+            text,
+            "{}: {id}\r\nx-amzn-errortype: {}\r\n",
+            RequestId::HEADER,
+            self.kind()
+        );
+        let _ = write!(
+            text,
+            "content-type: application/json\r\nconnection: close\r\n"
+        );
+        let _ = write!(
+            text,
+            "{DATE}: {}\r\ncontent-length: {}\r\n\r\n",
+            http_date(now),
+            body.len()
+        );
         text.push_str(&body);
         Bytes::from(text)
     }
@@ -109,10 +134,22 @@ mod tests {
         let text = String::from_utf8(bytes.to_vec()).expect("a refusal is text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head ends");
         assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
-        assert!(head.contains("\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{head}");
-        assert!(head.contains(&format!("\r\nx-amzn-requestid: {id}\r\n")), "{head}");
-        assert!(head.contains("\r\nx-amzn-errortype: MalformedHttpRequestException:http://"), "{head}");
-        assert!(head.ends_with(&format!("\r\ncontent-length: {}", body.len())), "{head}");
+        assert!(
+            head.contains("\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.contains(&format!("\r\nx-amzn-requestid: {id}\r\n")),
+            "{head}"
+        );
+        assert!(
+            head.contains("\r\nx-amzn-errortype: MalformedHttpRequestException:http://"),
+            "{head}"
+        );
+        assert!(
+            head.ends_with(&format!("\r\ncontent-length: {}", body.len())),
+            "{head}"
+        );
         let body: serde_json::Value = serde_json::from_str(body).expect("the body is JSON");
         assert_eq!(body["__type"], "MalformedHttpRequestException");
         assert_eq!(body["message"], body["Message"]);

@@ -204,23 +204,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let written = if passable == total {
             stream.poll_write_vectored(cx, bufs)
         } else {
-            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            let first = bufs
+                .iter()
+                .find(|buf| !buf.is_empty())
+                .map_or(&[][..], |buf| buf);
             stream.poll_write(cx, &first[..passable.min(first.len())])
         };
         let Poll::Ready(written) = written else {
-            let timer = wire.write_timer.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL_MAX)));
+            let timer = wire
+                .write_timer
+                .get_or_insert_with(|| Box::pin(sleep(WRITE_STALL_MAX)));
             ready!(timer.as_mut().poll(cx));
             return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         };
         wire.write_timer = None;
         let written = written?;
         wire.context.metrics.sent(written);
-        let mut left = written;
-        for buf in bufs {
-            let part = left.min(buf.len());
-            wire.framing.sent(&buf[..part]);
-            left -= part;
-        }
+        wire.framing.sent(bufs.iter().map(|buf| &**buf), written);
         Poll::Ready(Ok(written))
     }
 
@@ -241,7 +241,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
 /// The status in a head that hyper wrote.
 fn status_of(bufs: &[IoSlice<'_>]) -> StatusCode {
-    let head = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
-    let digits = head.get("HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3)).unwrap_or_default();
+    let head = bufs
+        .iter()
+        .find(|buf| !buf.is_empty())
+        .map_or(&[][..], |buf| buf);
+    let digits = head
+        .get("HTTP/1.1 ".len()..)
+        .and_then(|rest| rest.get(..3))
+        .unwrap_or_default();
     StatusCode::from_bytes(digits).unwrap_or(StatusCode::BAD_REQUEST)
 }

@@ -41,39 +41,137 @@ impl StoreMetrics {
     fn chunk_store(&self, to: &mut DescriptorEncoder) -> Result<(), Error> {
         let counts = &self.chunks;
         for (name, help, value) in [
-            ("chunks_frames_written", "Frames made durable", counts.frames.get()),
-            ("chunks_written_bytes", "Bytes written to segments, headers included", counts.written_bytes.get()),
-            ("chunks_codec_saved_bytes", "Bytes saved by compression", counts.codec_saved_bytes.get()),
-            ("chunks_batches_failed", "Batches that failed", counts.batches_failed.get()),
-            ("chunks_segments_failed", "Segments closed by a failed write or sync", counts.segments_failed.get()),
-            ("chunks_read", "Chunks read and verified", counts.reads.get()),
-            ("chunks_read_bytes", "Bytes of frames read", counts.read_bytes.get()),
-            ("chunks_corrupt_reads", "Reads that met a failed check", counts.reads_corrupt.get()),
-            ("chunks_freed_bytes", "Bytes given back to the file system", counts.freed_bytes.get()),
+            (
+                "chunks_frames_written",
+                "Frames made durable",
+                counts.frames.get(),
+            ),
+            (
+                "chunks_written_bytes",
+                "Bytes written to segments, headers included",
+                counts.written_bytes.get(),
+            ),
+            (
+                "chunks_codec_saved_bytes",
+                "Bytes saved by compression",
+                counts.codec_saved_bytes.get(),
+            ),
+            (
+                "chunks_batches_failed",
+                "Batches that failed",
+                counts.batches_failed.get(),
+            ),
+            (
+                "chunks_segments_failed",
+                "Segments closed by a failed write or sync",
+                counts.segments_failed.get(),
+            ),
+            (
+                "chunks_read",
+                "Chunks read and verified",
+                counts.reads.get(),
+            ),
+            (
+                "chunks_read_bytes",
+                "Bytes of frames read",
+                counts.read_bytes.get(),
+            ),
+            (
+                "chunks_corrupt_reads",
+                "Reads that met a failed check",
+                counts.reads_corrupt.get(),
+            ),
+            (
+                "chunks_freed_bytes",
+                "Bytes given back to the file system",
+                counts.freed_bytes.get(),
+            ),
         ] {
             counter(to, name, help, value)?;
         }
-        gauge(to, "chunks_queued_frames", "Frames that wait for a writer", counts.queued_frames_now.get())?;
-        histogram(to, "chunks_batch_frames", "Frames synced together", &counts.batch_frames, 1.0)?;
-        histogram(to, "chunks_sync_seconds", "Time of each sync of a batch", &counts.sync_micros, 1e-6)
+        gauge(
+            to,
+            "chunks_queued_frames",
+            "Frames that wait for a writer",
+            counts.queued_frames_now.get(),
+        )?;
+        histogram(
+            to,
+            "chunks_batch_frames",
+            "Frames synced together",
+            &counts.batch_frames,
+            1.0,
+        )?;
+        histogram(
+            to,
+            "chunks_sync_seconds",
+            "Time of each sync of a batch",
+            &counts.sync_micros,
+            1e-6,
+        )
     }
 
     fn catalog(&self, to: &mut DescriptorEncoder) -> Result<(), Error> {
         let counts = self.catalog.counts();
-        counter(to, "catalog_commits", "Transactions committed, each with a sync", counts.commits)?;
-        counter(to, "catalog_bodies", "Units of work in those transactions", counts.bodies)?;
-        counter(to, "catalog_checkpoints", "Checkpoints of the write-ahead log", counts.checkpoints)?;
-        gauge(to, "catalog_waiting_writes", "Writes that wait for the writer", counts.waiting_writes)
+        counter(
+            to,
+            "catalog_commits",
+            "Transactions committed, each with a sync",
+            counts.commits,
+        )?;
+        counter(
+            to,
+            "catalog_bodies",
+            "Units of work in those transactions",
+            counts.bodies,
+        )?;
+        counter(
+            to,
+            "catalog_checkpoints",
+            "Checkpoints of the write-ahead log",
+            counts.checkpoints,
+        )?;
+        gauge(
+            to,
+            "catalog_waiting_writes",
+            "Writes that wait for the writer",
+            counts.waiting_writes,
+        )
     }
 
     fn memory(&self, to: &mut DescriptorEncoder) -> Result<(), Error> {
         let buffers = self.engine.buffers();
-        gauge(to, "buffers_in_use", "Block buffers in use", buffers.in_use() as u64)?;
-        gauge(to, "buffers_waiting", "Requests that wait for a block buffer", buffers.waiting() as u64)?;
+        gauge(
+            to,
+            "buffers_in_use",
+            "Block buffers in use",
+            buffers.in_use() as u64,
+        )?;
+        gauge(
+            to,
+            "buffers_waiting",
+            "Requests that wait for a block buffer",
+            buffers.waiting() as u64,
+        )?;
         let pages = self.engine.page_cache();
-        counter(to, "page_cache_hits", "Pages found in the cache", pages.hits())?;
-        counter(to, "page_cache_misses", "Pages read from the store", pages.misses())?;
-        gauge(to, "page_cache_bytes", "Memory of the page cache", pages.bytes() as u64)
+        counter(
+            to,
+            "page_cache_hits",
+            "Pages found in the cache",
+            pages.hits(),
+        )?;
+        counter(
+            to,
+            "page_cache_misses",
+            "Pages read from the store",
+            pages.misses(),
+        )?;
+        gauge(
+            to,
+            "page_cache_bytes",
+            "Memory of the page cache",
+            pages.bytes() as u64,
+        )
     }
 }
 
@@ -95,8 +193,10 @@ fn histogram(
     seen: &Histogram,
     scale: f64,
 ) -> Result<(), Error> {
-    let mut buckets: Vec<(f64, u64)> =
-        seen.buckets().map(|(bound, count)| (bound as f64 * scale, count)).collect();
+    let mut buckets: Vec<(f64, u64)> = seen
+        .buckets()
+        .map(|(bound, count)| (bound as f64 * scale, count))
+        .collect();
     // The last one also holds everything larger.
     if let Some((bound, _)) = buckets.last_mut() {
         *bound = f64::MAX;

@@ -20,8 +20,16 @@ fn the_example_file_shows_the_defaults_and_all_of_them() {
     assert_eq!(parse(example), Ok(Settings::default()));
     let table: toml::Table = example.parse().expect("the example is TOML");
     let count = |table: &toml::Table| table.values().filter(|value| !value.is_table()).count();
-    let nested: usize = table.values().filter_map(|value| value.as_table()).map(count).sum();
-    assert_eq!(count(&table) + nested, 17, "the example names every setting");
+    let nested: usize = table
+        .values()
+        .filter_map(|value| value.as_table())
+        .map(count)
+        .sum();
+    assert_eq!(
+        count(&table) + nested,
+        17,
+        "the example names every setting"
+    );
     assert!(example.lines().count() <= 66, "the example fits on a page");
 }
 
@@ -95,7 +103,11 @@ fn wrong_values_are_refused_with_what_would_be_right() {
 #[test]
 fn the_command_line_wins_over_the_file() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), "region = \"eu-west-1\"\ndata = \"from-file\"\n").expect("written");
+    std::fs::write(
+        file.path(),
+        "region = \"eu-west-1\"\ndata = \"from-file\"\n",
+    )
+    .expect("written");
     let settings = Settings::load(Overrides {
         config: Some(file.path().to_owned()),
         region: Some("ap-south-1".to_owned()),
@@ -108,8 +120,16 @@ fn the_command_line_wins_over_the_file() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let overrides =
-        Overrides { config: Some(PathBuf::from("/nowhere/drystone.toml")), ..Overrides::default() };
-    let error = format!("{:#}", Settings::load(overrides).expect_err("there is no such file"));
-    assert!(error.contains("/nowhere/drystone.toml cannot be read"), "{error}");
+    let overrides = Overrides {
+        config: Some(PathBuf::from("/nowhere/drystone.toml")),
+        ..Overrides::default()
+    };
+    let error = format!(
+        "{:#}",
+        Settings::load(overrides).expect_err("there is no such file")
+    );
+    assert!(
+        error.contains("/nowhere/drystone.toml cannot be read"),
+        "{error}"
+    );
 }

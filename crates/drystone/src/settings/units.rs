@@ -40,7 +40,10 @@ impl FromStr for ByteSize {
             "TiB" => 40,
             _ => return Err(refused()),
         };
-        number.checked_mul(1 << shift).map(ByteSize).ok_or_else(|| format!("`{text}` is too large"))
+        number
+            .checked_mul(1 << shift)
+            .map(ByteSize)
+            .ok_or_else(|| format!("`{text}` is too large"))
     }
 }
 
@@ -79,7 +82,9 @@ impl FromStr for Span {
             "h" => number.checked_mul(3600),
             _ => return Err(refused()),
         };
-        seconds.map(Span::seconds).ok_or_else(|| format!("`{text}` is too long"))
+        seconds
+            .map(Span::seconds)
+            .ok_or_else(|| format!("`{text}` is too long"))
     }
 }
 
@@ -90,7 +95,9 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((number.parse().ok()?, unit.trim_start_matches(' ')))
 }
@@ -103,7 +110,10 @@ struct Written<T> {
 
 impl<T> Written<T> {
     fn expecting(expected: &'static str) -> Written<T> {
-        Written { expected, value: std::marker::PhantomData }
+        Written {
+            expected,
+            value: std::marker::PhantomData,
+        }
     }
 }
 
@@ -129,7 +139,8 @@ mod tests {
 
     #[test]
     fn sizes_have_binary_units() {
-        let check = |text: &str, bytes: u64| assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+        let check =
+            |text: &str, bytes: u64| assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         check("0", 0);
         check("17 B", 17);
         check("4KiB", 4096);
@@ -140,7 +151,16 @@ mod tests {
 
     #[test]
     fn sizes_refuse_what_is_ambiguous_or_too_large() {
-        for text in ["", "MiB", "64 MB", "64 mib", "-1", "1.5 GiB", "64 MiB ", "99999999999 TiB"] {
+        for text in [
+            "",
+            "MiB",
+            "64 MB",
+            "64 mib",
+            "-1",
+            "1.5 GiB",
+            "64 MiB ",
+            "99999999999 TiB",
+        ] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
     }
