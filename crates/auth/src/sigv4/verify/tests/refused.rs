@@ -264,6 +264,16 @@ fn a_body_must_have_the_digest_that_was_signed() {
             MISMATCH,
         );
     }
+    // The body's own digest was signed, and another one put in the header afterwards.
+    let mut named = Sample::put().signed_body();
+    named.set("x-amz-content-sha256", &Digest::of(b"other").to_string());
+    let verifier = Verifier::new(options(NOW));
+    let claim = verifier.open(&named.head(), Service::Ebs, UnsignedPayload::Refused);
+    let verified = claim.expect("a claim").verify(
+        &SecretKey::new(SECRET.to_owned()),
+        PayloadHash::Digest(Digest::of(BODY)),
+    );
+    assert_eq!(verified, Err(AuthError::PayloadMismatch));
     let sample = Sample::put().signed(PayloadHash::Unsigned);
     let verifier = Verifier::new(options(NOW));
     let claim = verifier
