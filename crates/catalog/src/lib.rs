@@ -16,6 +16,8 @@ pub mod snapshots;
 pub mod tags;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod token_keys;
 
 pub use chunks::Location;
