@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use quick_xml::Writer;
+use quick_xml::escape::partial_escape;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 use std::borrow::Cow;
 
@@ -50,7 +51,8 @@ impl Xml {
     /// Writes an element that holds only text.
     pub(crate) fn text(&mut self, name: &'static str, text: &str) {
         self.event(Event::Start(BytesStart::new(name)));
-        self.event(Event::Text(BytesText::new(&printable(text))));
+        let escaped = partial_escape(printable(text));
+        self.event(Event::Text(BytesText::from_escaped(escaped)));
         self.event(Event::End(BytesEnd::new(name)));
     }
 

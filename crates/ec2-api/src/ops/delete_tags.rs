@@ -1,4 +1,9 @@
 //! `DeleteTags` (SPEC 7.2): deletes tags from snapshots. A tag that a snapshot does not have is no error.
+//!
+//! A request may name 1,000 tags of 1,000 snapshots, while no snapshot has more than 50. So the snapshots are taken in small
+//! groups, each in a transaction of its own that deletes only tags that somebody in the group has: other writers get their
+//! turn in between. An unknown snapshot is found before anything is deleted; one that is deleted meanwhile ends the call
+//! with some groups done, which asking again completes.
 
 use super::{Call, admit};
 use crate::error::{ApiError, Code};
@@ -6,9 +11,17 @@ use crate::query::Parameters;
 use crate::snapshot_ids::resource_ids;
 use bytes::Bytes;
 use engine::TagSelector;
+use std::collections::HashSet;
+use types::SnapshotId;
 
 /// Tags that one request can name.
 const TAGS_MAX: usize = 1_000;
+
+/// Snapshots whose existence is checked at a time.
+const CHECKED: usize = 250;
+
+/// Snapshots whose tags are deleted in one transaction: at most 50 tags each, so 20,000 statements.
+const GROUP: usize = 20;
 
 pub(super) async fn delete_tags(
     call: &Call<'_>,
@@ -17,10 +30,44 @@ pub(super) async fn delete_tags(
     let ids = resource_ids(&parameters.take_list("ResourceId"))?;
     let selectors = take_selectors(&mut parameters)?;
     admit(parameters)?;
-    call.engine
-        .delete_tags(call.account, &ids, selectors.as_deref())
-        .await?;
+    match selectors {
+        None => call.engine.delete_tags(call.account, &ids, None).await?,
+        Some(selectors) => {
+            for ids in ids.chunks(CHECKED) {
+                call.engine.snapshots_by_id(call.account, ids).await?;
+            }
+            for ids in ids.chunks(GROUP) {
+                delete_from_group(call, ids, &selectors).await?;
+            }
+        }
+    }
     Ok(call.done("DeleteTagsResponse"))
+}
+
+/// Deletes the selected tags from these snapshots in one transaction. Tags made after this has looked stay, as if they had
+/// been made after it.
+async fn delete_from_group(
+    call: &Call<'_>,
+    ids: &[SnapshotId],
+    selectors: &[TagSelector],
+) -> Result<(), ApiError> {
+    let snapshots = call.engine.snapshots_by_id(call.account, ids).await?;
+    let present: HashSet<&str> = snapshots
+        .iter()
+        .flat_map(|snapshot| &snapshot.tags)
+        .map(|tag| tag.key.as_str())
+        .collect();
+    let selected: Vec<TagSelector> = selectors
+        .iter()
+        .filter(|selector| present.contains(selector.key.as_str()))
+        .cloned()
+        .collect();
+    if !selected.is_empty() {
+        call.engine
+            .delete_tags(call.account, ids, Some(&selected))
+            .await?;
+    }
+    Ok(())
 }
 
 /// Takes `Tag.N`: with a value the tag goes only if it has that value, without one in any case. `None` (no tag named): all

@@ -81,8 +81,9 @@ pub(super) async fn describe_tags(
     let mut last = position;
     let mut items = 0;
     let mut next = None;
-    'snapshots: while let Some(snapshot) = scan.next().await? {
+    'snapshots: while let Some(mut snapshot) = scan.next().await? {
         let id = snapshot.id.to_string();
+        snapshot.tags.sort_unstable();
         for tag in snapshot.tags {
             if last
                 .as_ref()
