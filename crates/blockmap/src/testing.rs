@@ -1,8 +1,10 @@
 //! What the tests of this crate share: pages in memory, counted, and short ways to make and read maps.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use proptest::prelude::{Just, Strategy, prop_oneof};
@@ -177,12 +179,15 @@ impl Maps {
     }
 }
 
-/// Runs a future that waits for nothing outside.
+/// Runs a future that waits for nothing outside: whenever it yields, it can go on at once.
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(future)
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+    }
 }
 
 pub(crate) fn index(value: u32) -> BlockIndex {

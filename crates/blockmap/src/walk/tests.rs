@@ -33,7 +33,7 @@ proptest! {
 
     #[test]
     fn gets_what_is_there_and_nothing_else(model in any_model(), others in any_model()) {
-        let maps = Maps::uncached();
+        let maps = Maps::cached(1 << 20);
         let root = maps.build(&model);
         for at in model.keys().chain(others.keys()) {
             let expected = model.get(at).copied().map(digest);
@@ -96,7 +96,7 @@ fn visits_no_more_pages_than_entries_need() {
         .take(3000)
         .map(|n| (n as u32 % BlockIndex::COUNT_MAX, n))
         .collect();
-    let dense: Model = (1000..20_000).map(|at| (at, at.into())).collect();
+    let dense: Model = (1000..100_000).map(|at| (at, at.into())).collect();
     for model in [&sparse, &dense] {
         let root = maps.build(model);
         for limit in [0, 1, 2, 10, 100, 1000, 10_000] {
