@@ -393,7 +393,7 @@ pub async fn who_holds_the_epoch_is_waited_for(db: &dyn Db) {
     )
     .await;
 
-    let stamp = |id: i64| {
+    let stamp = &|id: i64| {
         db.transact(move |txn| {
             Box::pin(async move {
                 let epoch = txn.hold_epoch_shared().await?;
@@ -402,7 +402,14 @@ pub async fn who_holds_the_epoch_is_waited_for(db: &dyn Db) {
             })
         })
     };
-    let stamps = join_all((0..150).map(stamp));
+    // Five at a time, so that new epochs come between them.
+    let stamps = join_all((0..5).map(|part| async move {
+        let mut stamped = Vec::new();
+        for id in 30 * part..30 * (part + 1) {
+            stamped.push(stamp(id).await);
+        }
+        stamped
+    }));
     let begin_cycles = async {
         let mut older_rows = Vec::new();
         for epoch in 1_i64..=15 {
@@ -415,7 +422,7 @@ pub async fn who_holds_the_epoch_is_waited_for(db: &dyn Db) {
         older_rows
     };
     let (stamped, older_rows) = tokio::join!(stamps, begin_cycles);
-    for result in stamped {
+    for result in stamped.into_iter().flatten() {
         assert_eq!(result.expect("a stamp"), 1);
     }
     for (epoch, then) in older_rows {

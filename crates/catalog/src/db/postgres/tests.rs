@@ -5,8 +5,9 @@ use crate::testing::fresh_postgres_config;
 use crate::{Db, DbExt, Error, Value};
 use futures_util::future::join_all;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Once};
+use tokio::sync::{Barrier, Notify};
 use types::Random;
 
 /// A pool of `connections` on an empty database; nothing where PostgreSQL is not installed.
@@ -91,6 +92,87 @@ async fn a_connection_that_breaks_in_commit_leaves_the_outcome_unknown() {
     );
     // Reading tells, on a new connection.
     assert_eq!(count(&db, "SELECT count(*) FROM breaking").await, 0);
+}
+
+/// The contract lets chance bring the two together; here each waits until the other has read.
+#[tokio::test]
+async fn bodies_that_read_what_the_other_writes_do_not_both_commit() {
+    let Some(db) = connect(2).await else { return };
+    run(
+        &db,
+        "CREATE TABLE duty (id BIGINT PRIMARY KEY, present BIGINT NOT NULL)",
+    )
+    .await
+    .unwrap();
+    run(&db, "INSERT INTO duty (id, present) VALUES (1, 1), (2, 1)")
+        .await
+        .unwrap();
+    let both_have_read = Arc::new(Barrier::new(2));
+    let leave = |id: i64| {
+        let (both_have_read, first) = (Arc::clone(&both_have_read), Arc::new(Once::new()));
+        db.transact(move |txn| {
+            let (both_have_read, first) = (Arc::clone(&both_have_read), Arc::clone(&first));
+            Box::pin(async move {
+                let sql = "SELECT count(*) FROM duty WHERE present = 1";
+                let present = txn.query(sql, vec![]).await?[0].int(0, "duty")?;
+                if !first.is_completed() {
+                    first.call_once(|| ());
+                    both_have_read.wait().await;
+                }
+                if present > 1 {
+                    let leave = "UPDATE duty SET present = 0 WHERE id = $1";
+                    txn.execute(leave, vec![id.into()]).await?;
+                }
+                Ok(())
+            })
+        })
+    };
+    let (one, two) = tokio::join!(leave(1), leave(2));
+    one.and(two).unwrap();
+    assert_eq!(
+        count(&db, "SELECT count(*) FROM duty WHERE present = 1").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_new_epoch_waits_for_those_who_hold_the_old_one() {
+    let Some(db) = connect(3).await else { return };
+    let create = "CREATE TABLE meta (name TEXT PRIMARY KEY, number BIGINT, bytes BYTEA)";
+    run(&db, create).await.unwrap();
+    run(&db, "INSERT INTO meta (name, number) VALUES ('epoch', 1)")
+        .await
+        .unwrap();
+    let (holds, released) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let holder = {
+        let (holds, released) = (Arc::clone(&holds), Arc::clone(&released));
+        db.transact(move |txn| {
+            let (holds, released) = (Arc::clone(&holds), Arc::clone(&released));
+            Box::pin(async move {
+                let epoch = txn.hold_epoch_shared().await?;
+                holds.notify_one();
+                released.notified().await;
+                Ok(epoch)
+            })
+        })
+    };
+    let begin_cycle = async {
+        holds.notified().await;
+        let began = run(&db, "UPDATE meta SET number = 2 WHERE name = 'epoch'").await;
+        assert!(began.is_ok_and(|changed| changed == 1));
+    };
+    let watch = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                       AND datname = current_database()";
+        while count(&db, waiting).await == 0 {
+            let epoch = count(&db, "SELECT number FROM meta").await;
+            assert_eq!(epoch, 1, "the new epoch did not wait");
+        }
+        released.notify_one();
+    };
+    let (held, (), ()) = tokio::join!(holder, begin_cycle, watch);
+    assert_eq!(held.unwrap(), 1);
+    assert_eq!(count(&db, "SELECT number FROM meta").await, 2);
 }
 
 #[tokio::test]
