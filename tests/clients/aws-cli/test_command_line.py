@@ -11,6 +11,7 @@ from pathlib import Path
 import image
 import pytest
 from content import BLOCK, aggregate, checksum
+from server import ANSWER_SECONDS
 
 AWS = Path(sys.executable).parent / "aws"
 
@@ -36,7 +37,7 @@ def aws(server, folder):
             [str(AWS), *map(str, words)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=ANSWER_SECONDS,
             env=environment,
             stdin=subprocess.DEVNULL,
         )

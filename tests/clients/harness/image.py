@@ -11,6 +11,7 @@ import sysconfig
 from pathlib import Path
 
 from content import BLOCK
+from server import ANSWER_SECONDS
 
 SIZE = 96 << 20
 TREE_BYTES = 24 << 20
@@ -25,7 +26,7 @@ def has_e2fsprogs() -> bool:
 
 
 def run(*command) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=ANSWER_SECONDS)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 

@@ -1,9 +1,11 @@
 """Write and read sessions over boto3, as a careful client would run them."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from botocore.exceptions import ClientError
 from content import BLOCK, aggregate, checksum
+from server import ANSWER_SECONDS
 
 WAIT = {"Delay": 0.05, "MaxAttempts": 1200}
 
@@ -100,9 +102,7 @@ def wait(ec2, snapshot: str) -> dict:
 
 def wait_error(ec2, snapshot: str) -> str:
     """Waits for state error, and answers the status message."""
-    import time
-
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
         found = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
         if found["State"] != "pending":

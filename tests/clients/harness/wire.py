@@ -11,6 +11,8 @@ import json
 import socket
 from urllib.parse import quote, unquote
 
+from server import ANSWER_SECONDS
+
 EMPTY_HASH = hashlib.sha256(b"").hexdigest()
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
@@ -99,7 +101,7 @@ class Request:
         )
         return self
 
-    def send(self, timeout: float = 30) -> Reply:
+    def send(self, timeout: float = ANSWER_SECONDS) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=timeout)
         try:
             connection.putrequest(
@@ -141,7 +143,7 @@ def put_request(server, snapshot: str, index, data: bytes, **headers) -> Request
     return Request(server, "PUT", f"/snapshots/{snapshot}/blocks/{index}", {**own, **headers}, data)
 
 
-def connect(server, timeout: float = 30) -> socket.socket:
+def connect(server, timeout: float = ANSWER_SECONDS) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout)
 
 

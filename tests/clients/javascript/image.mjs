@@ -11,7 +11,7 @@ const tool = (name) => ["/usr/sbin", "/sbin", "/usr/bin"].map((folder) => join(f
 const complete = ["mke2fs", "debugfs", "e2fsck"].every(tool);
 
 function run(name, ...words) {
-  const done = spawnSync(tool(name), words, { encoding: "utf8", timeout: 60_000 });
+  const done = spawnSync(tool(name), words, { encoding: "utf8", timeout: 150_000 });
   if (done.status !== 0) throw new Error(`${name} ${words.join(" ")}: ${done.stdout}${done.stderr}`);
 }
 

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const READY_MS = 30_000;
+const READY_MS = 120_000;
 
 function freePort() {
   return new Promise((resolve, reject) => {
@@ -53,7 +53,7 @@ export async function startServer() {
   const stop = async () => {
     const ended = new Promise((resolve) => child.once("exit", resolve));
     child.kill("SIGTERM");
-    const status = await Promise.race([ended, sleep(20_000, "still running", { ref: false })]);
+    const status = await Promise.race([ended, sleep(100_000, "still running", { ref: false })]);
     kill();
     rmSync(folder, { recursive: true, force: true });
     return status;

@@ -32,7 +32,7 @@ import {
 import { BLOCK, blocks, build, change, check, difference, unique, write } from "./image.mjs";
 import { startServer } from "./server.mjs";
 
-const LIMIT = { timeout: 120_000 };
+const LIMIT = { timeout: 240_000 };
 const sha256 = (data) => createHash("sha256").update(data).digest();
 const checksum = (data) => sha256(data).toString("base64");
 
@@ -68,7 +68,7 @@ const put = (snapshot, index, data, more = {}) =>
   );
 
 const wait = (snapshot) =>
-  waitUntilSnapshotCompleted({ client: ec2, maxWaitTime: 60, minDelay: 1, maxDelay: 1 }, { SnapshotIds: [snapshot] });
+  waitUntilSnapshotCompleted({ client: ec2, maxWaitTime: 150, minDelay: 1, maxDelay: 1 }, { SnapshotIds: [snapshot] });
 
 async function inParallel(items, work, width = 8) {
   const rest = [...items];

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from botocore.exceptions import ClientError
 from content import ZERO, letter, unique
+from server import ANSWER_SECONDS
 from session import Fault, complete, download, get, list_blocks, put, start, upload, wait
 
 THREADS = 64
@@ -79,7 +80,7 @@ def test_puts_against_complete(ebs, ec2):
         ready = threading.Barrier(9)
 
         def write(first):
-            ready.wait(20)
+            ready.wait(ANSWER_SECONDS)
             for index in range(first, 64, 8):
                 try:
                     put(ebs, snapshot, index, letter("a"))
@@ -90,13 +91,13 @@ def test_puts_against_complete(ebs, ec2):
         threads = [threading.Thread(target=write, args=(first,)) for first in range(8)]
         for thread in threads:
             thread.start()
-        ready.wait(20)
+        ready.wait(ANSWER_SECONDS)
         while len(acknowledged) < 16:
             pass
         # The count is a guess: what matters is that puts after the seal are refused.
         ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=64)
         for thread in threads:
-            thread.join(60)
+            thread.join(ANSWER_SECONDS)
         for fault in refused:
             assert fault.code in ("ValidationException", "ResourceNotFoundException"), fault
             assert fault.reason in ("INVALID_SNAPSHOT_ID", "SNAPSHOT_NOT_FOUND"), fault

@@ -7,6 +7,7 @@ import time
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from content import ZERO, letter, unique
+from server import ANSWER_SECONDS
 from session import complete, download, fault, list_changed, put, put_all, start, upload, wait, wait_error
 
 GONE = (BotoCoreError, ClientError, OSError)
@@ -37,14 +38,14 @@ def write_until_killed(server, snapshot, blocks: dict, after: int, threads: int 
     workers = [threading.Thread(target=work) for _ in range(threads)]
     for worker in workers:
         worker.start()
-    assert enough.wait(60), server.log_tail()
+    assert enough.wait(ANSWER_SECONDS), server.log_tail()
     server.kill()
     for worker in workers:
-        worker.join(60)
+        worker.join(ANSWER_SECONDS)
     return acknowledged
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_kills_in_the_middle_of_puts(fresh):
     """Six times on one directory and one pending snapshot; only what was not acknowledged is sent again."""
     server = fresh()
@@ -65,7 +66,7 @@ def test_kills_in_the_middle_of_puts(fresh):
     assert download(ebs, snapshot) == blocks
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_kills_right_after_complete(fresh):
     """The finisher resumes from the seal, wherever it was."""
     server = fresh()
@@ -158,7 +159,7 @@ def test_stop_while_clients_write(fresh):
         time.sleep(0.01)
     assert server.stop() == 0
     for worker in workers:
-        worker.join(60)
+        worker.join(ANSWER_SECONDS)
     server.start()
     ebs, ec2 = server.client("ebs"), server.client("ec2")
     # Puts in flight may be in or not: send the last few again, as a client would.

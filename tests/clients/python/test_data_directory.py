@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from content import BLOCK, ZERO, letter, unique
-from server import NotReady, Server, binary, free_port
+from server import ANSWER_SECONDS, NotReady, Server, binary, free_port
 from session import download, fault, get, list_blocks, put, start, upload, wait
 
 
@@ -91,14 +91,14 @@ def test_address_in_use(fresh):
     first = fresh()
     other = fresh(started=False)
     command = [str(binary()), "serve", "--listen", f"127.0.0.1:{first.port}", "--data", str(other.data)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
     assert done.returncode != 0 and str(first.port) in done.stderr, done.stderr
 
 
 def test_interrupt_stops_it(fresh):
     server = fresh()
     server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(ANSWER_SECONDS) == 0
 
 
 def test_other_region(fresh):
@@ -117,7 +117,7 @@ def test_other_region(fresh):
 
 def test_bad_arguments_are_explained(folder):
     for args in (["serve", "--listen", "nowhere"], ["serve", "--colour"], ["bake"]):
-        done = subprocess.run([str(binary()), *args], capture_output=True, text=True, timeout=30, cwd=folder)
+        done = subprocess.run([str(binary()), *args], capture_output=True, text=True, timeout=ANSWER_SECONDS, cwd=folder)
         assert done.returncode != 0 and done.stderr.strip(), args
         assert "panicked" not in done.stderr
 

@@ -7,6 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 from content import unique
 from image import tool
+from server import ANSWER_SECONDS
 from session import Fault, complete, download, put, start, upload, wait
 
 SIZE = 400 << 20
@@ -21,18 +22,20 @@ def small_disk(folder):
     mount.mkdir()
     with backing.open("wb") as file:
         file.truncate(SIZE)
-    subprocess.run([tool("mke2fs"), "-q", "-t", "ext4", "-m", "0", str(backing)], check=True, timeout=60)
-    done = subprocess.run(["mount", "-o", "loop", str(backing), str(mount)], capture_output=True, text=True, timeout=60)
+    subprocess.run([tool("mke2fs"), "-q", "-t", "ext4", "-m", "0", str(backing)], check=True, timeout=ANSWER_SECONDS)
+    done = subprocess.run(["mount", "-o", "loop", str(backing), str(mount)], capture_output=True, text=True, timeout=ANSWER_SECONDS)
     if done.returncode != 0:
         pytest.skip(f"no loop device here: {done.stderr.strip()}")
     yield mount
-    subprocess.run(["umount", "--lazy", str(mount)], check=True, timeout=60)
+    subprocess.run(["umount", "--lazy", str(mount)], check=True, timeout=ANSWER_SECONDS)
     backing.unlink()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_full_disk(small_disk, fresh):
-    server = fresh(data=small_disk / "data", started=False)
+    settings = small_disk.parent / "full-disk.toml"
+    settings.write_text('[store]\nreserve = "64MiB"\n')
+    server = fresh("--config", str(settings), data=small_disk / "data", started=False)
     server.log = small_disk.parent / "full-disk.log"
     server.start()
     ebs, ec2 = server.client("ebs"), server.client("ec2")

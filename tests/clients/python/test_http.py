@@ -7,6 +7,7 @@ import time
 
 import pytest
 from content import BLOCK, COUNTING, letter
+from server import ANSWER_SECONDS
 from session import complete, download, list_blocks, put, start, upload, wait
 from wire import Request, connect, put_request, read_reply
 
@@ -139,7 +140,6 @@ def test_bad_content_length(server, snapshot, value):
     request = put_request(server, snapshot, 1, A, **{"Content-Length": value}).sign()
     with connect(server) as connection:
         connection.sendall(request.head())
-        connection.settimeout(20)
         assert connection.recv(4096).startswith(b"HTTP/1.1 4"), value
 
 
@@ -160,7 +160,6 @@ def test_bad_chunk_size(server, snapshot):
     request.sign()
     with connect(server) as connection:
         connection.sendall(request.head() + b"zz\r\n")
-        connection.settimeout(20)
         answer = connection.recv(4096)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
 
@@ -232,7 +231,7 @@ def test_early_refusal_reaches_a_client_that_is_still_sending(server):
 def test_keep_alive_over_success_and_refusal(server, ebs, snapshot):
     import http.client
 
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=ANSWER_SECONDS)
     connection.connect()
     ours = connection.sock.getsockname()
     for index in (5, 6, 7):
@@ -299,9 +298,7 @@ def test_encoded_ids_are_decoded_once(server, ebs, ec2):
 def test_slow_body_is_cut(server, snapshot):
     """A client that stalls in the middle of a block does not hold a buffer for ever."""
     request = put_request(server, snapshot, 1, A, **{"Content-Length": str(BLOCK)}).sign()
-    with connect(server, timeout=100) as connection:
+    with connect(server) as connection:
         connection.sendall(request.head() + A[:1000])
-        started = time.monotonic()
         answer = connection.recv(65536)
-        assert time.monotonic() - started < 90
         assert answer == b"" or b"Failed to read block data" in answer, answer

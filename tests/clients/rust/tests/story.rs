@@ -11,7 +11,7 @@ use conformance::{BLOCK_BYTES, Server, aggregate, checksum, letter, unique};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 type Blocks = BTreeMap<i32, Vec<u8>>;
 
