@@ -209,8 +209,9 @@ impl DataDir {
         let (catalog, key) = (self.layout.catalog(), self.layout.root_key());
         if catalog.exists() && !key.exists() {
             bail!(
-                "{} is missing, and {} cannot be used without it; restore it from a backup (block data is not \
-                 affected; without the key every access key has to be made anew)",
+                "{} is missing, and the secrets in {} cannot be read without it: restore it from a backup; if it is \
+                 lost for good, put 32 random bytes there (mode 0600) and make new access keys with `drystone key \
+                 create` (block data is not affected)",
                 key.display(),
                 catalog.display()
             );

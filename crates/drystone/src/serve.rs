@@ -70,6 +70,12 @@ pub async fn run(overrides: Overrides) -> anyhow::Result<()> {
     let ambient = Ambient::new();
     let catalog = open::catalog(&data, &settings, &ambient).await?;
     let keys = Arc::new(open::keys(&data, &catalog, &ambient).await?);
+    for id in keys.unreadable() {
+        tracing::warn!(
+            key = %id,
+            "the secret of an access key does not open: was root.key replaced? delete the key, and make another"
+        );
+    }
     first_start::complete(&keys, data.layout()).await?;
 
     let mut metrics = Metrics::new();

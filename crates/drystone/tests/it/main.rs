@@ -1,0 +1,11 @@
+//! The built binary, from the outside: starting, stopping, refusing, the admin socket and what is no HTTP.
+//!
+//! What the operations of the API answer is tested beside them, in their crates; real AWS clients are in tests/clients.
+
+mod admin;
+mod first_start;
+mod http;
+mod refusals;
+mod server;
+mod signed;
+mod stop;
