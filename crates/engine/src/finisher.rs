@@ -285,6 +285,7 @@ impl Engine {
             .await?;
         self.inner.snapshots.forget(id);
         self.inner.purges.notify_one();
+        self.inner.settled.notify_waiters();
         if completed {
             self.inner.metrics.snapshots_completed.inc();
             tracing::info!(snapshot = %id, blocks = own_count, %root, "completed");
@@ -311,6 +312,7 @@ impl Engine {
             .await?;
         self.inner.snapshots.forget(id);
         self.inner.purges.notify_one();
+        self.inner.settled.notify_waiters();
         self.inner.metrics.snapshots_failed.inc();
         tracing::warn!(snapshot = %id, status_message, "failed");
         Ok(())

@@ -117,6 +117,8 @@ struct Inner {
     sealed: Notify,
     purges: Notify,
     frees: Arc<Notify>,
+    /// Told whenever a snapshot stops being pending.
+    settled: Notify,
 }
 
 impl Engine {
@@ -151,6 +153,7 @@ impl Engine {
                 sealed: Notify::new(),
                 purges: Notify::new(),
                 frees,
+                settled: Notify::new(),
             }),
         }
     }

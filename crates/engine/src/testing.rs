@@ -112,16 +112,13 @@ impl TestEngine {
         id: types::SnapshotId,
     ) -> crate::SnapshotView {
         loop {
-            let mut views = self
-                .engine
-                .snapshots_by_id(account, &[id])
-                .await
-                .expect("the snapshot exists");
-            let view = views.remove(0);
+            let settled = self.engine.inner.settled.notified();
+            let views = self.engine.snapshots_by_id(account, &[id]).await;
+            let view = views.expect("the snapshot exists").remove(0);
             if view.state != crate::SnapshotState::Pending {
                 return view;
             }
-            tokio::task::yield_now().await;
+            settled.await;
         }
     }
 }

@@ -142,7 +142,7 @@ async fn a_long_chain_reads_like_a_short_one() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     /// Snapshots in a chain, each with its own puts, against maps.
     #[test]
