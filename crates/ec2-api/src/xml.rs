@@ -97,7 +97,7 @@ fn printable(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::{any, proptest};
+    use proptest::prelude::proptest;
     use quick_xml::Reader;
 
     fn written(text: &str) -> String {
@@ -125,8 +125,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back_out_of_a_parser(text in any::<String>()) {
+        fn any_text_comes_back_out_of_a_parser(text in "([\\x00-\\x7f\u{fffe}\u{ffff}]|.){0,20}") {
             let document = written(&text);
+            assert!(document.chars().all(is_xml_character));
             let mut reader = Reader::from_str(&document);
             let (mut inside, mut read) = (false, String::new());
             loop {

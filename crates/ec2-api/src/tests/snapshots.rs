@@ -217,3 +217,18 @@ async fn a_deleted_snapshot_is_gone() {
         "InvalidParameterValue"
     );
 }
+
+#[tokio::test]
+async fn more_snapshots_than_one_read_takes_are_told() {
+    let world = World::new().await;
+    let mut wanted = BTreeSet::new();
+    for _ in 0..260 {
+        wanted.insert(world.start(&[]).await.to_string());
+    }
+    for form in ["", "&MaxResults=1000"] {
+        let answer = world.ec2(&format!("Action=DescribeSnapshots{form}")).await;
+        assert_eq!(answer.all("snapshotId").len(), 260);
+        assert!(answer.all("snapshotId").into_iter().eq(&wanted));
+        assert!(answer.all("nextToken").is_empty());
+    }
+}

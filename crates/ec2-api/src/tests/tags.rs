@@ -177,3 +177,21 @@ async fn pages_hold_every_tag_once() {
     assert_eq!(token, "");
     assert_eq!(seen, all);
 }
+
+#[tokio::test]
+async fn an_unknown_snapshot_among_many_is_found_before_anything_is_deleted() {
+    let world = World::new().await;
+    let mut form = "Action=DeleteTags&Tag.1.Key=a".to_owned();
+    for number in 1..=25 {
+        let id = world.start(&[("a", "1")]).await;
+        form.push_str(&format!("&ResourceId.{number}={id}"));
+    }
+    let unknown = format!("{form}&ResourceId.26=snap-00000000000000001");
+    assert_eq!(
+        world.ec2(&unknown).await.refusal(),
+        "InvalidSnapshot.NotFound"
+    );
+    assert_eq!(told(&world, "").await.len(), 25);
+    world.ec2(&form).await.content("DeleteTagsResponse");
+    assert!(told(&world, "").await.is_empty());
+}
