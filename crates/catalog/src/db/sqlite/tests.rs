@@ -261,6 +261,39 @@ async fn who_left_the_queue_is_not_served() {
     assert_eq!(ran.load(Ordering::Relaxed), 3);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_keeps_its_view_while_others_write() {
+    let fresh = FreshSqlite::new();
+    let db = fresh.db();
+    run(&*db, CREATE, vec![]).await.unwrap();
+    let (begun, has_begun) = mpsc::channel();
+    let (written, has_written) = mpsc::channel();
+    let gate = Arc::new(Mutex::new((begun, has_written)));
+    let reading = tokio::spawn({
+        let db = fresh.db();
+        async move {
+            db.view(move |txn| {
+                let gate = Arc::clone(&gate);
+                Box::pin(async move {
+                    let before = txn.query(ALL, vec![]).await?.len();
+                    {
+                        let (begun, has_written) = &*gate.lock().unwrap();
+                        begun.send(()).unwrap();
+                        has_written.recv().unwrap();
+                    }
+                    Ok((before, txn.query(ALL, vec![]).await?.len()))
+                })
+            })
+            .await
+        }
+    });
+    tokio::task::block_in_place(|| has_begun.recv()).unwrap();
+    write_pairs(&*db, 0..3).await;
+    assert_eq!(numbers(&*db, ALL).await.unwrap().len(), 6);
+    written.send(()).unwrap();
+    assert_eq!(reading.await.unwrap().unwrap(), (0, 0));
+}
+
 #[tokio::test]
 async fn a_body_that_waits_for_something_else_is_refused() {
     let fresh = FreshSqlite::new();
@@ -386,7 +419,11 @@ async fn write_until_the_disk_fails() {
     let fill = "INSERT INTO numbers (n, filling) VALUES ($1, $2)";
     let failed = run(&db, fill, vec![100_i64.into(), vec![1; 8 << 20].into()]).await;
     assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
-    assert!(!db.poisoned().await.is_empty());
+    assert!(
+        db.poisoned()
+            .now_or_never()
+            .is_some_and(|reason| !reason.is_empty())
+    );
     let refused = run(&db, "DELETE FROM numbers", vec![]).await;
     assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
     let refused = numbers(&db, ALL).await;
