@@ -19,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use engine::testing::TestEngine;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -163,6 +163,17 @@ impl Server {
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
         self.test
             .settled(self.account, SnapshotId::parse(id).unwrap())
+            .await;
+    }
+
+    /// Puts many blocks, many at a time.
+    async fn put_all(&self, id: &str, blocks: impl IntoIterator<Item = (u32, &str)>) {
+        let puts = blocks
+            .into_iter()
+            .map(|(index, text)| self.put(id, index, text));
+        stream::iter(puts)
+            .buffer_unordered(20)
+            .collect::<()>()
             .await;
     }
 
@@ -376,7 +387,9 @@ impl Answer {
 /// A block that repeats this text; the empty text is zeros.
 fn block(text: &str) -> Vec<u8> {
     let text = if text.is_empty() { "\0" } else { text };
-    text.bytes().cycle().take(BLOCK_BYTES).collect()
+    let mut data = text.repeat(BLOCK_BYTES / text.len() + 1).into_bytes();
+    data.truncate(BLOCK_BYTES);
+    data
 }
 
 fn checksum(data: &[u8]) -> String {

@@ -57,9 +57,8 @@ fn indexes(page: &Value, list: &str) -> Vec<u64> {
 /// A snapshot with 250 blocks, every third index.
 async fn with_250(server: &Server) -> String {
     let id = server.start().await;
-    for at in 0..250 {
-        server.put(&id, at * 3, ["a", "b"][(at % 2) as usize]).await;
-    }
+    let blocks = (0..250).map(|at| (at * 3, ["a", "b"][(at % 2) as usize]));
+    server.put_all(&id, blocks).await;
     server.complete(&id, 250).await;
     id
 }
@@ -188,9 +187,7 @@ async fn page_tokens_belong_to_their_listing() {
     let two = server
         .start_with(&format!(r#"{{"VolumeSize":1,"ParentSnapshotId":"{one}"}}"#))
         .await;
-    for at in 0..150 {
-        server.put(&two, at, "z").await;
-    }
+    server.put_all(&two, (0..150).map(|at| (at, "z"))).await;
     server.complete(&two, 150).await;
     let next = async |call: Call| {
         server.send(call).await.json()["NextToken"]
