@@ -18,32 +18,28 @@ pub use socket::{AdminSocket, Unreached, ask};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// Something to be done by the owner of the data directory.
+/// Something to be done for the owner of the data directory.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// Makes an access key.
-    KeyCreate {
-        /// Whom it is for.
-        owner: Owner,
-    },
-    /// Lists the access keys, without secrets.
-    KeyList,
-    /// Takes a key's right to sign away.
-    KeyDisable {
-        /// The key.
-        id: String,
-    },
-    /// Gives a key its right to sign back.
-    KeyEnable {
-        /// The key.
-        id: String,
-    },
-    /// Deletes a key for good.
-    KeyDelete {
-        /// The key.
-        id: String,
-    },
+    /// Something about access keys.
+    Key(KeyRequest),
+}
+
+/// Something to be done about access keys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum KeyRequest {
+    /// Makes a key.
+    Create(Owner),
+    /// Lists the keys, without secrets.
+    List,
+    /// Takes the right to sign away from the key of this id.
+    Disable(String),
+    /// Gives the key of this id its right to sign back.
+    Enable(String),
+    /// Deletes the key of this id for good.
+    Delete(String),
 }
 
 /// Whom a new key is for.

@@ -1,6 +1,6 @@
 //! Carries out requests about access keys.
 
-use super::{CreatedKey, ListedKey, Owner, Reply, Request};
+use super::{CreatedKey, KeyRequest, ListedKey, Owner, Reply, Request};
 use auth::{AccessKeyId, KeyState, KeyStore, KeyStoreError};
 use jiff::Timestamp;
 use types::{AccountId, UnixMillis};
@@ -8,19 +8,20 @@ use zeroize::Zeroizing;
 
 /// Does what is asked.
 pub async fn perform(keys: &KeyStore, request: Request) -> Reply {
+    let Request::Key(request) = request;
     match attempt(keys, request).await {
         Ok(reply) => reply,
         Err(refusal) => Reply::Refused(refusal),
     }
 }
 
-async fn attempt(keys: &KeyStore, request: Request) -> Result<Reply, String> {
+async fn attempt(keys: &KeyStore, request: KeyRequest) -> Result<Reply, String> {
     match request {
-        Request::KeyCreate { owner } => create(keys, owner).await.map(Reply::Created),
-        Request::KeyList => list(keys).await.map(Reply::Keys),
-        Request::KeyDisable { id } => done(keys.disable(&parse(&id)?).await),
-        Request::KeyEnable { id } => done(keys.enable(&parse(&id)?).await),
-        Request::KeyDelete { id } => done(keys.delete(&parse(&id)?).await),
+        KeyRequest::Create(owner) => create(keys, owner).await.map(Reply::Created),
+        KeyRequest::List => list(keys).await.map(Reply::Keys),
+        KeyRequest::Disable(id) => done(keys.disable(&parse(&id)?).await),
+        KeyRequest::Enable(id) => done(keys.enable(&parse(&id)?).await),
+        KeyRequest::Delete(id) => done(keys.delete(&parse(&id)?).await),
     }
 }
 

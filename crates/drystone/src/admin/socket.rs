@@ -210,6 +210,9 @@ async fn write_line(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::KeyRequest;
+
+    const LIST: Request = Request::Key(KeyRequest::List);
 
     async fn reaches(directory: &Path) {
         fs::create_dir_all(directory).expect("made");
@@ -226,12 +229,12 @@ mod tests {
             let line = read_line(&mut stream, REQUEST_BYTES_MAX)
                 .await
                 .expect("a request");
-            assert_eq!(line.as_slice(), b"{\"command\":\"key-list\"}\n");
+            assert_eq!(line.as_slice(), b"{\"key\":\"list\"}\n");
             write_line(&mut stream, &Reply::Keys(Vec::new()))
                 .await
                 .expect("taken");
         };
-        let (reply, ()) = tokio::join!(ask(&path, &Request::KeyList), server);
+        let (reply, ()) = tokio::join!(ask(&path, &LIST), server);
         assert!(matches!(reply, Ok(Reply::Keys(keys)) if keys.is_empty()));
         drop(socket);
         assert!(!path.exists());
@@ -253,15 +256,9 @@ mod tests {
     async fn no_socket_and_a_dead_one_mean_no_server() {
         let under = tempfile::tempdir().expect("a directory");
         let path = under.path().join("admin.sock");
-        assert!(matches!(
-            ask(&path, &Request::KeyList).await,
-            Err(Unreached::NoServer)
-        ));
+        assert!(matches!(ask(&path, &LIST).await, Err(Unreached::NoServer)));
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
-        assert!(matches!(
-            ask(&path, &Request::KeyList).await,
-            Err(Unreached::NoServer)
-        ));
+        assert!(matches!(ask(&path, &LIST).await, Err(Unreached::NoServer)));
         AdminSocket::bind(&path).expect("a dead socket is replaced");
     }
 

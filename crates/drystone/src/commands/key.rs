@@ -3,7 +3,7 @@
 //! The running server does it, asked over its admin socket, and it takes effect at once. When none runs, this process
 //! takes the lock of the data directory and does it itself.
 
-use crate::admin::{self, CreatedKey, ListedKey, Owner, Reply, Request, Unreached};
+use crate::admin::{self, CreatedKey, KeyRequest, ListedKey, Owner, Reply, Request, Unreached};
 use crate::data_dir::{DataDir, InUse, Layout};
 use crate::open;
 use crate::settings::{Overrides, Settings};
@@ -66,26 +66,20 @@ enum Action {
 
 impl Action {
     fn request(&self) -> Request {
-        match self {
+        Request::Key(match self {
             Action::Create {
                 new_account: true, ..
-            } => Request::KeyCreate {
-                owner: Owner::NewAccount,
-            },
+            } => KeyRequest::Create(Owner::NewAccount),
             Action::Create {
                 account: Some(account),
                 ..
-            } => Request::KeyCreate {
-                owner: Owner::Account(account.clone()),
-            },
-            Action::Create { account: None, .. } => Request::KeyCreate {
-                owner: Owner::OnlyAccount,
-            },
-            Action::List { .. } => Request::KeyList,
-            Action::Disable { id } => Request::KeyDisable { id: id.clone() },
-            Action::Enable { id } => Request::KeyEnable { id: id.clone() },
-            Action::Delete { id } => Request::KeyDelete { id: id.clone() },
-        }
+            } => KeyRequest::Create(Owner::Account(account.clone())),
+            Action::Create { account: None, .. } => KeyRequest::Create(Owner::OnlyAccount),
+            Action::List { .. } => KeyRequest::List,
+            Action::Disable { id } => KeyRequest::Disable(id.clone()),
+            Action::Enable { id } => KeyRequest::Enable(id.clone()),
+            Action::Delete { id } => KeyRequest::Delete(id.clone()),
+        })
     }
 
     fn json(&self) -> bool {

@@ -251,3 +251,28 @@ fn status_of(bufs: &[IoSlice<'_>]) -> StatusCode {
         .unwrap_or_default();
     StatusCode::from_bytes(digits).unwrap_or(StatusCode::BAD_REQUEST)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use types::SystemClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stops_reading_is_given_up() {
+        let context = WireContext {
+            metrics: Arc::new(HttpMetrics::register(Metrics::new().registry())),
+            clock: Arc::new(SystemClock::new()),
+            random: Random::seeded(1),
+        };
+        let (near, _far) = tokio::io::duplex(64);
+        let exchange = Exchange::default();
+        exchange.announced.announce(1000);
+        let mut wire = Wire::new(near, &exchange, Arc::new(context));
+        wire.write_all(b"HTTP/1.1 200 OK\r\n\r\n")
+            .await
+            .expect("there is room");
+        let error = wire.write_all(&[0; 1000]).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+}

@@ -122,12 +122,12 @@ fn the_admin_socket_refuses_what_it_does_not_know() {
         stream.read_to_string(&mut reply).expect("it answers");
         reply
     };
-    assert!(ask(b"{\"command\":\"key-list\"}\n").starts_with("{\"keys\":["));
+    assert!(ask(b"{\"key\":\"list\"}\n").starts_with("{\"keys\":["));
     for line in [
         &b"\n"[..],
         b"nonsense\n",
-        b"{\"command\":\"shred\"}\n",
-        b"{\"command\":\"key-delete\"}\n",
+        b"{\"key\":\"shred\"}\n",
+        b"{\"key\":\"delete\"}\n",
     ] {
         let reply = ask(line);
         assert!(reply.starts_with("{\"refused\":"), "{reply}");
