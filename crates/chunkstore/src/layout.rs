@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! local segment   0000000000000102.blocks    16 lower-case hex digits of the id, then the kind
-//! object          blocks/0000000000000102    the kind, then the id
+//! object          chunks/0000000000000102    a prefix, then the id
 //! ```
 
 use crate::{ContainerId, ContainerKind};
@@ -27,10 +27,22 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<(ContainerId, ContainerKi
     (segment_name(id, kind) == name).then_some((id, kind))
 }
 
-/// The name of an object, without the prefix that the object store itself may add.
+/// What the names of all objects begin with, behind the prefix that the object store itself may add.
 #[cfg(feature = "objects")]
-pub(crate) fn object_name(id: ContainerId, kind: ContainerKind) -> String {
-    format!("{}/{:016x}", kind_word(kind), id.0)
+pub(crate) const OBJECT_PREFIX: &str = "chunks";
+
+/// The name of an object.
+#[cfg(feature = "objects")]
+pub(crate) fn object_name(id: ContainerId) -> String {
+    format!("{OBJECT_PREFIX}/{:016x}", id.0)
+}
+
+/// The container that an object of this name is; `None` for any name that [`object_name`] does not build.
+#[cfg(feature = "objects")]
+pub(crate) fn parse_object_name(name: &str) -> Option<ContainerId> {
+    let (_, digits) = name.rsplit_once('/')?;
+    let id = ContainerId(u64::from_str_radix(digits, 16).ok()?);
+    (object_name(id) == name).then_some(id)
 }
 
 fn kind_word(kind: ContainerKind) -> &'static str {
@@ -69,6 +81,25 @@ mod tests {
         ];
         for name in refused {
             assert_eq!(parse_segment_name(name), None, "{name}");
+        }
+    }
+
+    #[cfg(feature = "objects")]
+    #[test]
+    fn only_names_of_our_own_form_are_objects() {
+        assert_eq!(object_name(ContainerId(0x102)), "chunks/0000000000000102");
+        assert_eq!(
+            parse_object_name("chunks/0000000000000102"),
+            Some(ContainerId(0x102))
+        );
+        for name in [
+            "",
+            "0000000000000102",
+            "chunks/102",
+            "other/0000000000000102",
+            "chunks/a/b",
+        ] {
+            assert_eq!(parse_object_name(name), None, "{name}");
         }
     }
 }

@@ -4,10 +4,12 @@
 //! store knows nothing of snapshots, catalogs or protocols: it is given bytes and answers a
 //! [`Location`]; the caller keeps that. A location is never written twice.
 
+mod blocking;
 mod buffer;
 mod codec;
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;
+mod encode;
 mod error;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
@@ -17,6 +19,8 @@ mod golden;
 mod layout;
 mod local;
 mod metrics;
+#[cfg(feature = "objects")]
+mod objects;
 #[cfg(any(test, feature = "test-support"))]
 mod registry;
 mod store;
@@ -29,6 +33,8 @@ pub use local::{
     SegmentIo, SegmentReader, SegmentWriter, WriteMode,
 };
 pub use metrics::{Count, Histogram, Metrics};
+#[cfg(feature = "objects")]
+pub use objects::{ObjectChunks, ObjectOptions};
 #[cfg(any(test, feature = "test-support"))]
 pub use registry::MemoryRegistry;
 pub use store::{

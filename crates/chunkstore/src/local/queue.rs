@@ -3,10 +3,9 @@
 //! Whatever waits when a writer is free becomes its next batch, oldest first, so batches grow with the load and an
 //! idle store answers at once. Blocks and pages lie in different segments and therefore never share a batch.
 
+use crate::encode::Encoded;
 use crate::metrics::Metrics;
-use crate::{Codec, frame};
-use crate::{ContainerKind, Error, Location, NewChunk, Stored};
-use bytes::Bytes;
+use crate::{ContainerKind, Error, Stored};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -16,44 +15,6 @@ const QUEUE_BYTES_MAX: u64 = 128 << 20;
 
 /// The semaphore counts in this unit, since it cannot count to [`QUEUE_BYTES_MAX`] in bytes.
 const PERMIT_BYTES: u64 = 4096;
-
-/// A chunk as it will be stored.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    pub(crate) chunk: crate::ChunkId,
-    pub(crate) digest: types::Digest,
-    pub(crate) codec: Codec,
-    pub(crate) content_bytes: u32,
-    pub(crate) stored: Bytes,
-    pub(crate) checksum: [u8; 16],
-}
-
-impl Encoded {
-    pub(crate) fn new(
-        chunk: &NewChunk,
-        codec: Codec,
-        stored: Bytes,
-        key: &frame::StoreKey,
-    ) -> Encoded {
-        Encoded {
-            chunk: chunk.id,
-            digest: chunk.digest,
-            codec,
-            content_bytes: chunk.data.len() as u32,
-            checksum: key.checksum(&stored),
-            stored,
-        }
-    }
-
-    /// What the caller learns once the frame is durable at this place.
-    pub(crate) fn stored_at(&self, location: Location) -> Stored {
-        Stored {
-            location,
-            codec: self.codec,
-            stored_bytes: self.stored.len() as u32,
-        }
-    }
-}
 
 /// Chunks that are stored together or not at all.
 #[derive(Debug)]

@@ -16,10 +16,11 @@
 
 use super::allocator::{Allocator, Placement};
 use super::io::SegmentWriter;
-use super::queue::{Encoded, Job, Queue};
+use super::queue::{Job, Queue};
 use super::shared::Shared;
 use crate::buffer::{Aligned, is_aligned};
-use crate::frame::{BLOCK_ALIGNMENT, HEADER_BYTES, Header, Packing};
+use crate::encode::Encoded;
+use crate::frame::{BLOCK_ALIGNMENT, HEADER_BYTES, Packing};
 use crate::{ContainerId, ContainerKind, Error, Location, Stored};
 use std::io::IoSlice;
 use std::ops::Range;
@@ -246,29 +247,10 @@ enum Part {
     Payload(usize),
 }
 
-impl Encoded {
-    fn header(&self, container: ContainerId, offset: u64, packing: Packing) -> Header {
-        Header {
-            container,
-            offset,
-            packing,
-            chunk: self.chunk,
-            digest: self.digest,
-            codec: self.codec,
-            content_bytes: self.content_bytes,
-            stored_bytes: self.stored.len() as u32,
-            payload_checksum: self.checksum,
-        }
-    }
-}
-
 /// Bytes that these frames take together; a pack ends at a multiple of 4 KiB.
 fn batch_bytes(kind: ContainerKind, frames: &[&Encoded]) -> u64 {
     let packing = Packing::of(kind);
-    let bytes: u64 = frames
-        .iter()
-        .map(|frame| u64::from(packing.frame_bytes(frame.stored.len() as u32)))
-        .sum();
+    let bytes: u64 = frames.iter().map(|frame| frame.frame_bytes(packing)).sum();
     bytes.next_multiple_of(u64::from(BLOCK_ALIGNMENT))
 }
 
