@@ -7,6 +7,28 @@ use anyhow::{Result, bail};
 use crate::command::{cargo, command, installed, run as run_command};
 use crate::{tidy, workspace};
 
+const LINTS: [&str; 7] = [
+    "clippy",
+    "--workspace",
+    "--all-features",
+    "--all-targets",
+    "--",
+    "-D",
+    "warnings",
+];
+const DOC_TESTS: [&str; 4] = ["test", "--workspace", "--all-features", "--doc"];
+/// Advisories need a database from the network; licences, bans and sources do not.
+const DEPENDENCIES: [&str; 6] = [
+    "deny",
+    "--all-features",
+    "check",
+    "licenses",
+    "bans",
+    "sources",
+];
+/// Crates that stand outside the workspace; cargo formats a workspace only.
+const OUTSIDE: [&str; 2] = ["fuzz/Cargo.toml", "tests/clients/rust/Cargo.toml"];
+
 /// Runs every step and fails when any of them did.
 pub fn run(args: &[String]) -> Result<()> {
     if !args.is_empty() {
@@ -26,40 +48,18 @@ pub fn run(args: &[String]) -> Result<()> {
         "formatting",
         run_command(cargo(root, &["fmt", "--all", "--check"])),
     );
-    step(
-        "lints",
-        run_command(cargo(
-            root,
-            &[
-                "clippy",
-                "--workspace",
-                "--all-features",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ],
-        )),
-    );
+    for manifest in OUTSIDE {
+        let args = ["fmt", "--check", "--manifest-path", manifest];
+        step(
+            "formatting outside the workspace",
+            run_command(cargo(root, &args)),
+        );
+    }
+    step("lints", run_command(cargo(root, &LINTS)));
     step("tidy", tidy::run(&[]));
-    step(
-        "doc tests",
-        run_command(cargo(
-            root,
-            &["test", "--workspace", "--all-features", "--doc"],
-        )),
-    );
+    step("doc tests", run_command(cargo(root, &DOC_TESTS)));
     if installed("cargo-deny", &["--version"]) {
-        // Advisories need a database from the network; licences, bans and sources do not.
-        let args = [
-            "deny",
-            "--all-features",
-            "check",
-            "licenses",
-            "bans",
-            "sources",
-        ];
-        step("dependencies", run_command(cargo(root, &args)));
+        step("dependencies", run_command(cargo(root, &DEPENDENCIES)));
     } else {
         println!("\nnot installed, skipped: cargo-deny (licences, bans, sources of dependencies)");
     }

@@ -22,7 +22,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   check                        formatting, lints, tidy, doc tests, licences, spelling
-  test [SUITE...]              every test; or some of: workspace, python, aws-cli, javascript
+  test [SUITE...]              every test; or some of: workspace, harnesses, python, aws-cli,
+                               javascript
   tidy                         the house rules that no compiler knows
   conformance                  the same story through the Rust SDK (builds for minutes)
   fuzz [--seconds N] [TARGET]  each fuzz target for N seconds (default 30)

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: every test of the workspace, then real AWS clients against the built server.
+//! `cargo xtask test`: every test of the workspace, the fuzzing harnesses under proptest, then real AWS
+//! clients against the built server.
 //!
 //! The last line counts over all suites; the exit status follows it. A suite that cannot run here (no
 //! Python, no Node) is named and skipped, except in continuous integration, where that is a failure.
@@ -10,6 +11,7 @@ use anyhow::{Result, bail};
 
 use crate::clients::{self, Suite};
 use crate::command::{self, cargo, installed};
+use crate::fuzz;
 use crate::tally::{Runner, Tally};
 use crate::workspace;
 
@@ -17,6 +19,8 @@ use crate::workspace;
 const WORKSPACE_LIMIT: Duration = Duration::from_secs(45 * 60);
 /// The name of the suite of Rust tests, beside those of the clients.
 const WORKSPACE: &str = "workspace";
+/// The name of the suite of harnesses.
+const HARNESSES: &str = "harnesses";
 
 /// How a suite ended.
 enum Outcome {
@@ -32,7 +36,7 @@ struct Line {
 
 /// Runs the suites that are named in `args`, or all of them.
 pub fn run(args: &[String]) -> Result<()> {
-    let known: Vec<&str> = [WORKSPACE]
+    let known: Vec<&str> = [WORKSPACE, HARNESSES]
         .into_iter()
         .chain(Suite::ALL.map(Suite::name))
         .collect();
@@ -45,6 +49,11 @@ pub fn run(args: &[String]) -> Result<()> {
 
     if wanted(WORKSPACE) {
         lines.push(timed(WORKSPACE, || workspace_tests(&root)));
+    }
+    if wanted(HARNESSES) {
+        lines.push(timed(HARNESSES, || {
+            fuzz::harnesses(&root).map(Outcome::Counted)
+        }));
     }
     let suites: Vec<Suite> = Suite::ALL
         .into_iter()

@@ -1,0 +1,124 @@
+//! The harnesses on the stable toolchain: plain bytes, bytes that look like requests, and seeds that reach far.
+
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::string::string_regex;
+
+/// Pieces of requests, so that more than noise comes together.
+const PIECES: [&str; 40] = [
+    "GET\n",
+    "PUT\n",
+    "POST\n",
+    "/",
+    "/snapshots",
+    "/{id}/blocks",
+    "/changedblocks",
+    "/completion/",
+    "{id}",
+    "?maxResults=100",
+    "&pageToken=",
+    "?firstSnapshotId={id}",
+    "&startingBlockIndex=",
+    "1e%2B05",
+    "%",
+    "%2",
+    "\n",
+    "\n\n",
+    "authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20260925/us-east-1/ebs/aws4_request, ",
+    "SignedHeaders=host;x-amz-date, ",
+    "Signature=0000000000000000000000000000000000000000000000000000000000000000",
+    "\nhost: 127.0.0.1:8512",
+    "\nx-amz-date: 20260925T115720Z",
+    "\nx-amz-checksum: ",
+    "x-amz-data-length: 524288",
+    "\nx-amz-changedblockscount: 1",
+    "{\"VolumeSize\":1",
+    ",\"Tags\":[{\"Key\":\"k\"}]",
+    ",\"Timeout\":60}",
+    "null",
+    "Action=DescribeSnapshots",
+    "&Version=2016-11-15",
+    "&Filter.1.Name=tag%3Aa",
+    "&Filter.1.Value.1=*",
+    "&MaxResults=5",
+    "Action=CreateTags",
+    "&ResourceId.1=",
+    "&Tag.1.Key=a&Tag.1.Value=b",
+    "&SnapshotId.1=snap-0",
+    "&DryRun=true",
+];
+
+fn requests() -> impl Strategy<Value = Vec<u8>> {
+    let word = string_regex("[ -~]{0,12}").expect("a good expression");
+    let piece = prop_oneof![
+        4 => (0..PIECES.len()).prop_map(|at| PIECES[at].as_bytes().to_vec()),
+        1 => word.prop_map(String::into_bytes),
+        1 => vec(any::<u8>(), 0..6),
+    ];
+    vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..600)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn authorization(data in prop_oneof![requests(), bytes()]) {
+        drystone_fuzz::authorization(&data);
+    }
+
+    #[test]
+    fn canonical_request(data in prop_oneof![requests(), bytes()]) {
+        drystone_fuzz::canonical_request(&data);
+    }
+
+    #[test]
+    fn ebs_request(data in prop_oneof![requests(), bytes()]) {
+        drystone_fuzz::ebs_request(&data);
+    }
+
+    #[test]
+    fn query_body(choice in any::<u8>(), data in prop_oneof![requests(), bytes()]) {
+        drystone_fuzz::query_body(&[&[choice], &data[..]].concat());
+    }
+
+    #[test]
+    fn tokens(choice in 0..4_u8, data in vec(any::<u8>(), 0..120)) {
+        drystone_fuzz::tokens(&[&[choice], &data[..]].concat());
+    }
+
+    #[test]
+    fn tokens_with_one_letter_changed(kind in 0..2_u8, place in any::<u8>(), letter in "[A-Za-z0-9]") {
+        drystone_fuzz::tokens(&[2 | kind, place, letter.as_bytes()[0]]);
+    }
+
+    #[test]
+    fn frame(data in bytes()) {
+        drystone_fuzz::frame(&data);
+    }
+
+    #[test]
+    fn page(data in bytes(), level in 0..5_u8) {
+        drystone_fuzz::page(&data);
+        let mut page = blockmap::empty_root().bytes.to_vec();
+        let at = usize::from(level) % page.len();
+        if let Some(&byte) = data.first() {
+            page[at] ^= byte;
+        }
+        page.extend_from_slice(&data);
+        drystone_fuzz::page(&page);
+    }
+}
+
+proptest! {
+    // Each case opens a store.
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn segment_headers(data in bytes()) {
+        drystone_fuzz::segment_headers(&data);
+    }
+}
