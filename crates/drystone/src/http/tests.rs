@@ -271,33 +271,27 @@ async fn a_body_may_be_asked_for_and_chunked() {
     assert!(answer.contains("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
 
-/// A server that closes with input unread makes the system reset the connection, and the client loses the answer.
+/// Most clients send their whole request before they look for an answer. A server that closes early makes the system
+/// reset the connection: sending fails, and the client never looks.
 #[tokio::test]
-async fn an_early_answer_reaches_a_client_that_is_still_sending() {
+async fn an_early_answer_does_not_cut_a_client_that_is_still_sending() {
     let server = Server::start(refusing(), options()).await;
-    for _ in 0..20 {
-        let mut stream = server.connect().await;
-        let (mut from, mut to) = stream.split();
-        let send = async {
-            to.write_all(b"PUT / HTTP/1.1\r\ncontent-length: 524288\r\n\r\n")
-                .await?;
-            to.write_all(&vec![7; 512 << 10]).await
-        };
-        let receive = async {
-            let mut answer = Vec::new();
-            timeout(PATIENCE, from.read_to_end(&mut answer))
-                .await
-                .expect("it closes")
-                .expect("no reset");
-            String::from_utf8(answer).expect("text")
-        };
-        let (sent, answer) = tokio::join!(send, receive);
-        sent.expect("the server reads on");
-        assert!(
-            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("no"),
-            "{answer}"
-        );
+    let mut stream = server.connect().await;
+    let head = b"PUT / HTTP/1.1\r\ncontent-length: 524288\r\n\r\n";
+    stream.write_all(head).await.expect("sent");
+    // The answer is there before the body is: nothing tells the client to stop.
+    stream.readable().await.expect("answered");
+    for _ in 0..8 {
+        stream
+            .write_all(&vec![7; 64 << 10])
+            .await
+            .expect("the server reads on");
     }
+    let answer = rest_of(&mut stream).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("no"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
