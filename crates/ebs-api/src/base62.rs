@@ -23,18 +23,30 @@ const VALUES: [u8; 256] = {
     values
 };
 
+/// The two digits of each number below 62 * 62: half the divisions of one digit at a time.
+const PAIRS: [[u8; 2]; 62 * 62] = {
+    let mut pairs = [[0; 2]; 62 * 62];
+    let mut number = 0;
+    while number < pairs.len() {
+        pairs[number] = [ALPHABET[number / 62], ALPHABET[number % 62]];
+        number += 1;
+    }
+    pairs
+};
+
 /// Appends the text of `bytes`, whose length is a multiple of [`GROUP_BYTES`].
 pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     let (groups, rest) = bytes.as_chunks::<GROUP_BYTES>();
     debug_assert!(rest.is_empty(), "only whole groups have a text");
     for group in groups {
         let mut number = u64::from_be_bytes(*group);
-        let mut digits = [0; GROUP_CHARS];
-        for digit in digits.iter_mut().rev() {
-            *digit = ALPHABET[(number % 62) as usize];
-            number /= 62;
+        // One digit more than a group has: the first is always 0 and left out.
+        let mut digits = [[0; 2]; GROUP_CHARS.div_ceil(2)];
+        for pair in digits.iter_mut().rev() {
+            *pair = PAIRS[(number % (62 * 62)) as usize];
+            number /= 62 * 62;
         }
-        out.extend_from_slice(&digits);
+        out.extend_from_slice(&digits.as_flattened()[1..]);
     }
 }
 
