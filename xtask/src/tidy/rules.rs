@@ -11,16 +11,14 @@ const DRAWERS: [&str; 7] = [
 ];
 
 /// Words that the glossary has replaced, as they would appear in a snake-case name.
-const REPLACED: [(&str, &str); 12] = [
+const REPLACED: [(&str, &str); 10] = [
     ("blob", "chunk"),
-    ("sector", "block"),
     ("lba", "block index"),
     ("tombstone", "condemned"),
     ("prune", "garbage collection"),
     ("vacuum", "garbage collection"),
     ("fsck", "audit"),
     ("tenant", "domain"),
-    ("namespace", "domain"),
     ("metastore", "catalog"),
     ("refcount", "epoch stamp"),
     ("ancestor", "parent or lineage"),
