@@ -4,7 +4,7 @@
 
 use crate::data_dir::DataDir;
 use crate::settings::{Compression, Settings};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use auth::{KeyStore, KeyStoreOptions, RootKey};
 use catalog::DbExt;
 use catalog::db::{Sqlite, SqliteOptions};
@@ -106,9 +106,19 @@ pub async fn keys(
         clock: Arc::clone(&ambient.clock),
         random: ambient.random.clone(),
     };
-    KeyStore::open(options)
+    let keys = KeyStore::open(options)
         .await
-        .context("the access keys cannot be read")
+        .context("the access keys cannot be read")?;
+    // The first start writes the file after the account, and accounts are never deleted.
+    let layout = data.layout();
+    if layout.credentials().exists() && keys.accounts().await?.is_empty() {
+        bail!(
+            "{} holds no account although {} was written: the catalog was lost or emptied; restore it from a backup",
+            layout.catalog().display(),
+            layout.credentials().display()
+        );
+    }
+    Ok(keys)
 }
 
 /// The local chunk store and the segments that its last run left open.

@@ -91,6 +91,21 @@ fn a_root_key_that_is_lost_for_good_can_be_replaced() {
 }
 
 #[test]
+fn a_catalog_that_was_emptied_is_not_taken_for_a_new_one() {
+    let place = Place::new();
+    place.serve(&[]).end(Signal::Terminate);
+    for name in ["catalog.db", "catalog.db-wal"] {
+        fs::write(place.data().join(name), "").expect("written");
+    }
+    check(&place, &SERVE, &["catalog.db holds no account", "backup"]);
+    check(
+        &place,
+        &["key", "list", "--data", "data"],
+        &["catalog.db holds no account"],
+    );
+}
+
+#[test]
 fn a_newer_data_directory_is_refused_with_both_versions() {
     let place = Place::new();
     place.serve(&[]).end(Signal::Terminate);

@@ -175,6 +175,29 @@ fn what_was_acknowledged_survives_a_kill() {
     survives(Signal::Kill);
 }
 
+/// Only a fresh start can know what is on the disk, so a fault of the catalog ends the process, and a supervisor sees it.
+#[test]
+fn a_fault_of_the_catalog_ends_the_server() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    for name in ["catalog.db", "catalog.db-wal"] {
+        std::fs::write(place.data().join(name), "").expect("truncated");
+    }
+    assert!(
+        !place
+            .run(&["key", "list", "--data", "data"])
+            .status
+            .success()
+    );
+    let log = place.path().join("log");
+    assert_eq!(server.wait().code(), Some(3));
+    let log = std::fs::read_to_string(log).expect("readable");
+    assert!(
+        log.contains("the catalog failed, so the server has ended"),
+        "{log}"
+    );
+}
+
 #[test]
 fn a_second_signal_ends_a_stop_that_takes_its_time() {
     use std::io::Write;
