@@ -121,7 +121,10 @@ pub fn greeting(layout: &Layout, address: SocketAddr, region: &str) -> String {
         "export AWS_ENDPOINT_URL=http://{}\n",
         reachable(address)
     ));
-    lines.push_str(&format!("export AWS_REGION={region}\n"));
+    // boto3 and version 1 of the AWS CLI read the second name only.
+    lines.push_str(&format!(
+        "export AWS_REGION={region} AWS_DEFAULT_REGION={region}\n"
+    ));
     lines
 }
 
@@ -161,7 +164,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [
                 "export AWS_ENDPOINT_URL=http://127.0.0.1:8512",
-                "export AWS_REGION=us-east-1"
+                "export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1"
             ]
         );
     }

@@ -5,7 +5,8 @@
 //! (SPEC 5.1, annex C.5).
 //!
 //! An error of the engine becomes an answer in one `match` without a default arm, [`ApiError::from`]: a new error does not
-//! compile until it has an answer here. Faults of ours say nothing of their cause on the wire; they carry it to the log.
+//! compile until it has an answer here. Faults of ours say nothing of their cause on the wire, except which
+//! block is damaged; they carry it to the log.
 
 use auth::AuthError;
 use http::StatusCode;
@@ -325,10 +326,17 @@ impl From<engine::Error> for ApiError {
                 ),
             ),
             engine::Error::Unavailable { .. } => ApiError::unavailable(fault),
-            engine::Error::BlockDamaged { .. }
-            | engine::Error::MapDamaged { .. }
-            | engine::Error::NoSpace { .. }
-            | engine::Error::Internal { .. } => ApiError::internal(fault),
+            engine::Error::BlockDamaged { id, index, .. } => ApiError {
+                message: format!("Block {index} of the snapshot '{id}' is damaged."),
+                ..ApiError::internal(fault)
+            },
+            engine::Error::MapDamaged { id, .. } => ApiError {
+                message: format!("The block map of the snapshot '{id}' is damaged."),
+                ..ApiError::internal(fault)
+            },
+            engine::Error::NoSpace { .. } | engine::Error::Internal { .. } => {
+                ApiError::internal(fault)
+            }
         }
     }
 }

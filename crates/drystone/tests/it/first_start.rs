@@ -30,7 +30,7 @@ fn a_new_directory_gets_an_account_and_the_lines_to_paste() {
         [
             format!("export AWS_SHARED_CREDENTIALS_FILE={data}/credentials"),
             format!("export AWS_ENDPOINT_URL=http://{address}"),
-            "export AWS_REGION=us-east-1".to_owned(),
+            "export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1".to_owned(),
         ]
     );
     let identity = who_is(&server, &Key::of(&place));
