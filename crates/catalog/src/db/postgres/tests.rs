@@ -5,9 +5,13 @@ use crate::testing::fresh_postgres_config;
 use crate::{Db, DbExt, Error, Value};
 use futures_util::future::join_all;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Once};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Barrier, Notify};
+use tokio_postgres::config::Host;
 use types::Random;
 
 /// A pool of `connections` on an empty database; nothing where PostgreSQL is not installed.
@@ -92,6 +96,61 @@ async fn a_connection_that_breaks_in_commit_leaves_the_outcome_unknown() {
     );
     // Reading tells, on a new connection.
     assert_eq!(count(&db, "SELECT count(*) FROM breaking").await, 0);
+}
+
+/// Passes bytes between one client and the server at `socket`, but keeps back the server's answer to COMMIT and hangs up.
+async fn cut_at_commit(listener: UnixListener, socket: PathBuf) {
+    let (mut client, _) = listener.accept().await.unwrap();
+    let mut server = UnixStream::connect(socket).await.unwrap();
+    let (mut asked, mut answered) = (vec![0; 8_192], vec![0; 8_192]);
+    let mut committing = false;
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let part = &asked[..read.unwrap()];
+                committing |= part.windows(6).any(|word| word == b"COMMIT");
+                server.write_all(part).await.unwrap();
+            }
+            read = server.read(&mut answered) => {
+                if committing {
+                    return;
+                }
+                client.write_all(&answered[..read.unwrap()]).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Running the body again would do its work twice.
+#[tokio::test]
+async fn a_connection_cut_in_commit_is_not_tried_again() {
+    let Some(direct) = fresh_postgres_config() else {
+        return;
+    };
+    let parsed: tokio_postgres::Config = direct.parse().unwrap();
+    let Host::Unix(server) = &parsed.get_hosts()[0] else {
+        panic!("{direct}")
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join(".s.PGSQL.5432")).unwrap();
+    tokio::spawn(cut_at_commit(listener, server.join(".s.PGSQL.5432")));
+    let proxied = direct.replace(server.to_str().unwrap(), directory.path().to_str().unwrap());
+    let options = |config: String| PostgresOptions {
+        config,
+        connections: NonZeroUsize::MIN,
+        random: Random::seeded(7),
+    };
+    let db = Postgres::connect(&options(direct)).await.unwrap();
+    run(&db, "CREATE TABLE cut (n BIGINT NOT NULL)")
+        .await
+        .unwrap();
+    let through = Postgres::connect(&options(proxied)).await.unwrap();
+    let unknown = run(&through, "INSERT INTO cut (n) VALUES (1)").await;
+    assert!(
+        matches!(unknown, Err(Error::CommitUnknown { .. })),
+        "{unknown:?}"
+    );
+    assert_eq!(count(&db, "SELECT count(*) FROM cut").await, 1);
 }
 
 /// The contract lets chance bring the two together; here each waits until the other has read.
