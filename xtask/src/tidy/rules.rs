@@ -6,9 +6,7 @@ use super::Finding;
 use super::rust_source::Source;
 
 /// Names of drawers without a label.
-const DRAWERS: [&str; 7] = [
-    "util", "utils", "common", "helper", "helpers", "misc", "shared",
-];
+const DRAWERS: [&str; 6] = ["util", "utils", "common", "helper", "helpers", "misc"];
 
 /// Words that the glossary has replaced, as they would appear in a snake-case name.
 const REPLACED: [(&str, &str); 10] = [
