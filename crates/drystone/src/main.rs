@@ -28,6 +28,7 @@ mod serve;
 mod settings;
 
 use clap::{Parser, Subcommand};
+use commands::bench::{BenchArgs, PartArgs};
 use commands::key::KeyArgs;
 use rustix::fs::Mode;
 use settings::Overrides;
@@ -53,6 +54,11 @@ enum Command {
     Serve(Overrides),
     /// Manage access keys, while the server runs or not
     Key(KeyArgs),
+    /// Measure this machine, and the server on it
+    Bench(BenchArgs),
+    /// A process that `bench` starts
+    #[command(hide = true)]
+    BenchPart(PartArgs),
 }
 
 fn main() -> ExitCode {
@@ -81,13 +87,19 @@ fn report(error: &anyhow::Error) {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(overrides) => on_runtime(serve::run(overrides)),
+        Command::Key(args) => on_runtime(commands::key::run(args)),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::BenchPart(args) => commands::bench::run_part(args),
+    }
+}
+
+fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let done = match command {
-        Command::Serve(overrides) => runtime.block_on(serve::run(overrides)),
-        Command::Key(args) => runtime.block_on(commands::key::run(args)),
-    };
+    let done = runtime.block_on(work);
     // Whatever still runs is what a killed process would have been doing.
     runtime.shutdown_background();
     done
