@@ -5,11 +5,12 @@
 //! in flight. Whatever goes wrong ends the run: figures of a run with errors mean nothing.
 
 use super::connection::{Body, Connection};
-use super::requests::{Blocks, Content, Heads, Key};
+use super::job::{Job, Measured, Then, Work};
+use super::requests::{Blocks, Heads};
 use super::statistics::{millis, percentile};
 use super::usage;
 use anyhow::{Context, bail, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,87 +26,11 @@ const JOB_BYTES_MAX: u64 = 64 << 10;
 /// How much longer than its time a run may take: for the requests that are in flight at its end.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// Requests of [`Work::Call`] whatever its time: the first is apart, and a median needs some others.
+const CALLS_MIN: u64 = 6;
+
 /// Letters of a refusal that an error shows.
 const SHOWN_MAX: usize = 300;
-
-/// One run.
-#[derive(Serialize, Deserialize)]
-pub struct Job {
-    /// The server.
-    pub address: SocketAddr,
-    /// Who signs.
-    pub key: Key,
-    /// Connections, each with one request in flight.
-    pub in_flight: usize,
-    /// No request begins later than this after the first, in milliseconds.
-    pub millis_max: u64,
-    /// What is sent.
-    pub work: Work,
-}
-
-/// What a run sends.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Work {
-    /// Puts of blocks, one after the other.
-    Put {
-        /// Into this snapshot.
-        snapshot: String,
-        /// What they hold.
-        content: Content,
-        /// The distance between two of their indexes; the first is 0.
-        index_step: u32,
-        /// Requests that are prepared.
-        requests: u64,
-        /// What happens after the last of them.
-        then: Then,
-    },
-    /// Gets of the first blocks of a snapshot, at most 10,000.
-    Get {
-        /// Of this snapshot.
-        snapshot: String,
-        /// The server that lists them; not always the one that is measured.
-        listed_by: SocketAddr,
-        /// What happens after the last of them.
-        then: Then,
-    },
-    /// The same GET again and again; its first answer is kept and its items are counted.
-    Call {
-        /// Path and query.
-        target: String,
-        /// Times at most.
-        requests: u64,
-    },
-}
-
-/// What happens after the last prepared request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Then {
-    /// The run ends.
-    End,
-    /// The first is sent again.
-    Repeat,
-}
-
-/// What a run measured.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Measured {
-    /// Requests answered, all of them with success.
-    pub requests: u64,
-    /// Bytes of block data, or of answers where there is none.
-    pub bytes: u64,
-    /// From the first request to the last answer.
-    pub seconds: f64,
-    /// Latency of the request that began first.
-    pub first_ms: f64,
-    /// Median latency; of all requests but the first where the first is apart ([`Work::Call`]).
-    pub p50_ms: f64,
-    /// 99th percentile, likewise.
-    pub p99_ms: f64,
-    /// Processor time of the load generator.
-    pub cpu_seconds: f64,
-    /// Items in the first answer of [`Work::Call`].
-    pub items: u64,
-}
 
 /// Runs the job on standard input; the outcome, good or bad, goes to standard output.
 pub fn run() -> anyhow::Result<()> {
@@ -154,6 +79,8 @@ pub async fn perform(job: &Job) -> anyhow::Result<Measured> {
 struct Prepared {
     heads: Vec<Vec<u8>>,
     blocks: Option<Blocks>,
+    /// Sent whatever the time.
+    requests_min: u64,
     requests_max: u64,
     status: u16,
     /// Length of a right answer's body, where it is known.
@@ -199,6 +126,7 @@ async fn prepare(job: &Job) -> anyhow::Result<Prepared> {
         Work::Call { target, requests } => Ok(Prepared {
             heads: vec![heads.get(target)?],
             blocks: None,
+            requests_min: CALLS_MIN.min(*requests),
             requests_max: *requests,
             status: 200,
             body_bytes: None,
@@ -216,6 +144,7 @@ impl Prepared {
         blocks: Option<Blocks>,
     ) -> Prepared {
         Prepared {
+            requests_min: 1,
             requests_max: match then {
                 Then::End => heads.len() as u64,
                 Then::Repeat => u64::MAX,
@@ -300,7 +229,8 @@ async fn lane(
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let begun = clock.monotonic();
-        if number >= prepared.requests_max || begun >= time_max && number > 0 {
+        let late = begun >= time_max && number >= prepared.requests_min;
+        if late || number >= prepared.requests_max {
             return Ok(lane);
         }
         let place = number % prepared.heads.len() as u64;
@@ -383,6 +313,7 @@ fn shown(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::http_limit;
+    use super::super::requests::{Content, Key};
     use super::*;
 
     #[test]
@@ -436,6 +367,21 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_run_without_time_still_tells_the_first_call_from_the_others() {
+        let (listener, address) = http_limit::listen().expect("an address");
+        tokio::spawn(http_limit::serve(listener));
+        let call = Work::Call {
+            target: "/".to_owned(),
+            requests: 1_000,
+        };
+        let mut hurried = job(address, call);
+        (hurried.in_flight, hurried.millis_max) = (1, 0);
+        let calls = perform(&hurried).await.expect("calls");
+        assert_eq!(calls.requests, CALLS_MIN);
+        assert!(calls.first_ms > 0.0 && calls.p50_ms > 0.0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_refusal_ends_the_run() {
         let (listener, address) = http_limit::listen().expect("an address");
         tokio::spawn(http_limit::serve(listener));
@@ -450,15 +396,8 @@ mod tests {
             perform(&job(address, call)).await.is_err(),
             "beyond the volume"
         );
-        let mut deleted = job(
-            address,
-            Work::Call {
-                target: "/".to_owned(),
-                requests: 1,
-            },
-        );
-        deleted.work = put(1, "a b");
-        let error = perform(&deleted).await.expect_err("no valid request");
+        let malformed = perform(&job(address, put(1, "a b"))).await;
+        let error = malformed.expect_err("no valid request");
         assert!(format!("{error:#}").contains("400"), "{error:#}");
     }
 }

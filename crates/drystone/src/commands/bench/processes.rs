@@ -6,7 +6,7 @@
 //! - A process id is signalled only while its process has not been reaped: no other process can have it.
 
 use super::http_limit::ADDRESS_PREFIX;
-use super::load::{Job, Measured};
+use super::job::{Job, Measured};
 use crate::data_dir::Layout;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};

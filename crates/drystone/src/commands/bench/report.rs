@@ -2,7 +2,7 @@
 //!
 //! `benches/README.md` documents the JSON form, which is this file's types.
 
-use super::load::Measured;
+use super::job::Measured;
 use super::machine::Machine;
 use super::statistics::{mb_per_second, median};
 use serde::Serialize;

@@ -13,7 +13,7 @@
 
 use super::BenchArgs;
 use super::control::Control;
-use super::load::{Job, Measured, Then, Work};
+use super::job::{Job, Measured, Then, Work};
 use super::machine::{self, Alone, Disk, FRAME_BYTES, Machine};
 use super::place::Place;
 use super::processes::{Limit, Server, Stop, load};
@@ -111,7 +111,7 @@ pub fn measure(
         place,
         rounds,
         run_time,
-        unique_max: (place.budget_bytes()? / 2 / FRAME_BYTES / runs).max(1),
+        unique_max: (place.budget_bytes()? / FRAME_BYTES / runs).max(1),
         random: Random::system(),
         limit,
         server,

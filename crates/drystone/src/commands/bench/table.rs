@@ -22,7 +22,12 @@ fn write(text: &mut String, report: &Report) -> std::fmt::Result {
         "drystone {}: {} s for each step in {} rounds; medians. MB = 10^6 bytes, GiB = 2^30.",
         report.version, report.seconds, report.rounds
     )?;
-    writeln!(text, "machine   {} cores, {processor}", machine.cores)?;
+    writeln!(
+        text,
+        "machine   {} cores, {}",
+        machine.cores,
+        processor.trim_end()
+    )?;
     writeln!(
         text,
         "          Linux {}, writes {} the page cache",
