@@ -165,7 +165,7 @@ pub async fn stamp(txn: &mut dyn Txn, keys: &[ChunkKey], epoch: i64) -> Result<(
     Ok(())
 }
 
-/// Marks a chunk as damaged, unless it has moved away from `location` since its bytes were read.
+/// Marks a chunk as damaged, unless it has moved away from `location` since its bytes were read. Answers whether it was not marked before.
 pub async fn mark_damaged(
     txn: &mut dyn Txn,
     (domain, name): ChunkKey,
@@ -174,7 +174,7 @@ pub async fn mark_damaged(
     let changed = txn
         .execute(
             "UPDATE chunks SET state = 3 WHERE domain = $1 AND name = $2 AND container = $3 \
-             AND frame_offset = $4",
+             AND frame_offset = $4 AND state <> 3",
             vec![
                 domain.number().try_into()?,
                 name.as_bytes().into(),

@@ -63,12 +63,50 @@ pub async fn get(
         .transpose()
 }
 
-/// Forgets the tokens given before `before` whose snapshot is gone; answers how many.
-pub async fn delete_orphans(txn: &mut dyn Txn, before: UnixMillis) -> Result<u64, Error> {
-    txn.execute(
-        "DELETE FROM client_tokens WHERE start_time < $1 AND NOT EXISTS \
-         (SELECT 1 FROM snapshots WHERE snapshots.snapshot = client_tokens.snapshot)",
-        vec![before.into()],
-    )
-    .await
+/// The key of a token: its account and its bytes.
+pub type TokenKey = (AccountId, Vec<u8>);
+
+/// Looks at `limit` tokens after `after` and forgets those given before `before` whose snapshot is gone. Answers the last one looked
+/// at, to go on from; nothing at the end.
+pub async fn forget_orphans(
+    txn: &mut dyn Txn,
+    after: Option<&TokenKey>,
+    before: UnixMillis,
+    limit: u32,
+) -> Result<Option<TokenKey>, Error> {
+    let (account, token) = match after {
+        Some((account, token)) => (account.number(), token.as_slice()),
+        None => (0, &[][..]),
+    };
+    let rows = txn
+        .query(
+            "SELECT account, token, snapshot, start_time FROM client_tokens \
+             WHERE account > $1 OR (account = $1 AND token > $2) ORDER BY account, token LIMIT $3",
+            vec![account.try_into()?, token.into(), limit.into()],
+        )
+        .await?;
+    let mut last = None;
+    let mut old = Vec::new();
+    for row in &rows {
+        let key = (
+            crate::accounts::account_at(row, 0, TABLE)?,
+            row.bytes(1, TABLE)?.to_vec(),
+        );
+        if row.int(3, TABLE)? < before {
+            old.push((crate::snapshots::id_at(row, 2, TABLE)?, key.clone()));
+        }
+        last = Some(key);
+    }
+    let ids: Vec<_> = old.iter().map(|(id, _)| *id).collect();
+    let there = crate::snapshots::put_targets(txn, &ids).await?;
+    for (id, (account, token)) in old {
+        if !there.iter().any(|target| target.id == id) {
+            txn.execute(
+                "DELETE FROM client_tokens WHERE account = $1 AND token = $2",
+                vec![account.number().try_into()?, token.into()],
+            )
+            .await?;
+        }
+    }
+    Ok(last.filter(|_| rows.len() == limit as usize))
 }

@@ -118,13 +118,28 @@ pub async fn insert_frees(txn: &mut dyn Txn, frames: &[Location]) -> Result<(), 
     Ok(())
 }
 
-/// At most `limit` frames to free.
-pub async fn some_frees(txn: &mut dyn Txn, limit: u32) -> Result<Vec<Location>, Error> {
+/// The first container after `after` that has frames to free.
+pub async fn next_to_free(txn: &mut dyn Txn, after: u64) -> Result<Option<u64>, Error> {
     let rows = txn
         .query(
-            "SELECT container, frame_offset, frame_length FROM frees \
-             ORDER BY container, frame_offset LIMIT $1",
-            vec![limit.into()],
+            "SELECT container FROM frees WHERE container > $1 ORDER BY container LIMIT 1",
+            vec![after.try_into()?],
+        )
+        .await?;
+    rows.first().map(|row| row.uint(0, FREES)).transpose()
+}
+
+/// At most `limit` frames to free in this container.
+pub async fn some_frees(
+    txn: &mut dyn Txn,
+    container: u64,
+    limit: u32,
+) -> Result<Vec<Location>, Error> {
+    let rows = txn
+        .query(
+            "SELECT container, frame_offset, frame_length FROM frees WHERE container = $1 \
+             ORDER BY frame_offset LIMIT $2",
+            vec![container.try_into()?, limit.into()],
         )
         .await?;
     rows.iter()

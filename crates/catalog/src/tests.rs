@@ -312,9 +312,14 @@ async fn container_ids_only_grow_and_frees_are_kept_until_deleted() {
             let frames: Vec<_> = (0..100).map(|n| location(n * 4_096)).collect();
             containers::insert_frees(txn, &frames).await?;
             containers::insert_frees(txn, &frames[..10]).await?;
-            assert_eq!(containers::some_frees(txn, 30).await?, frames[..30]);
+            assert_eq!(containers::next_to_free(txn, 0).await?, Some(u64::MAX >> 1));
+            assert_eq!(containers::next_to_free(txn, u64::MAX >> 1).await?, None);
+            let some = containers::some_frees(txn, u64::MAX >> 1, 30).await?;
+            assert_eq!(some, frames[..30]);
             containers::delete_frees(txn, &frames[..99]).await?;
-            assert_eq!(containers::some_frees(txn, 30).await?, frames[99..]);
+            let some = containers::some_frees(txn, u64::MAX >> 1, 30).await?;
+            assert_eq!(some, frames[99..]);
+            assert_eq!(containers::some_frees(txn, 1, 30).await?, []);
             Ok(())
         })
     })
@@ -372,7 +377,14 @@ async fn a_client_token_outlives_its_snapshot_by_its_time_only() {
             for token in [&kept, &orphan, &young] {
                 client_tokens::insert(txn, token).await?;
             }
-            assert_eq!(client_tokens::delete_orphans(txn, 1_000).await?, 1);
+            let mut looked = client_tokens::forget_orphans(txn, None, 1_000, 2).await?;
+            assert_eq!(
+                looked,
+                Some((account(), b"orphan".to_vec())),
+                "two of three"
+            );
+            looked = client_tokens::forget_orphans(txn, looked.as_ref(), 1_000, 2).await?;
+            assert_eq!(looked, None);
             for (token, left) in [(kept, true), (orphan, false), (young, true)] {
                 let found = client_tokens::get(txn, account(), &token.token).await?;
                 assert_eq!(found, left.then_some(token));

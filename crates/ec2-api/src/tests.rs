@@ -109,6 +109,7 @@ impl World {
             description: Some("disk \u{1} <a>".to_owned()),
             client_token: None,
             timeout_minutes: None,
+            encrypted: None,
         };
         self.engine.start_snapshot(request).await.unwrap().id
     }

@@ -61,9 +61,16 @@ impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
     }
 
     fn insert(&self, key: K, value: V) {
+        self.insert_if(key, value, || true);
+    }
+
+    /// Inserts if the condition holds, which is asked while nobody else can look at or change the key.
+    fn insert_if(&self, key: K, value: V, condition: impl FnOnce() -> bool) {
         let mut shard = self.shard(&key);
-        shard.old.remove(&key);
-        self.add(&mut shard, key, value);
+        if condition() {
+            shard.old.remove(&key);
+            self.add(&mut shard, key, value);
+        }
     }
 
     fn add(&self, shard: &mut Generations<K, V>, key: K, value: V) {
@@ -134,11 +141,10 @@ impl SnapshotCache {
         if !matches!(record.state, State::Open | State::Completed) {
             return;
         }
-        records.insert(record.id, Arc::clone(record));
-        // A change that came after the read forgot the id before or after the line above: look again.
-        if self.changes.load(Ordering::SeqCst) != mark.0 {
-            records.remove(&record.id);
-        }
+        // A change counts itself first and then takes the record out: it does so after this, or is seen here.
+        records.insert_if(record.id, Arc::clone(record), || {
+            self.changes.load(Ordering::SeqCst) == mark.0
+        });
     }
 
     /// To be called after each commit that changed a snapshot's state or removed it, before anyone is told.

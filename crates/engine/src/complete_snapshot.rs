@@ -6,7 +6,7 @@
 //!
 //! A crash before the commit leaves the snapshot open, after it sealed; the finisher finds it at the next start.
 
-use crate::{Engine, Error, SnapshotState};
+use crate::{Engine, Error, SnapshotState, to_its_end};
 use catalog::DbExt;
 use catalog::snapshots::{Promise, State};
 use std::sync::Arc;
@@ -46,6 +46,16 @@ impl Engine {
             checksum,
         };
         let promise = Arc::new(promise);
+        let engine = self.clone();
+        to_its_end(async move { engine.seal(account, id, promise).await }).await
+    }
+
+    async fn seal(
+        &self,
+        account: AccountId,
+        id: SnapshotId,
+        promise: Arc<Promise>,
+    ) -> Result<SnapshotState, Error> {
         let sealed = self
             .inner
             .db
@@ -63,7 +73,7 @@ impl Engine {
                 })
             })
             .await;
-        // Also when the outcome is unknown: it may have happened.
+        // Also when the outcome is unknown: it may have happened, and the client asks again.
         self.inner.snapshots.forget(id);
         self.inner.sealed.notify_one();
         match sealed.map_err(Error::of_catalog)? {

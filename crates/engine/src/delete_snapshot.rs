@@ -4,7 +4,7 @@
 //! the snapshot is gone for every request; puts, the finisher and the expiry find no record in their own transactions. Its
 //! put entries go with the purge, its own frame with the frees, its chunks with garbage collection.
 
-use crate::{Engine, Error};
+use crate::{Engine, Error, to_its_end};
 use catalog::DbExt;
 use types::{AccountId, SnapshotId};
 
@@ -14,6 +14,11 @@ impl Engine {
     /// # Errors
     /// [`Error::SnapshotNotFound`], also for a second delete.
     pub async fn delete_snapshot(&self, account: AccountId, id: SnapshotId) -> Result<(), Error> {
+        let engine = self.clone();
+        to_its_end(async move { engine.delete(account, id).await }).await
+    }
+
+    async fn delete(&self, account: AccountId, id: SnapshotId) -> Result<(), Error> {
         let deleted = self
             .inner
             .db
@@ -36,7 +41,16 @@ impl Engine {
         self.inner.snapshots.forget(id);
         self.inner.purges.notify_one();
         self.inner.frees.notify_one();
-        if deleted.map_err(Error::of_catalog)? {
+        let deleted = match deleted {
+            Err(error @ catalog::Error::CommitUnknown { .. }) => {
+                if self.snapshot(id).await?.is_some() {
+                    return Err(Error::of_catalog(error));
+                }
+                true
+            }
+            known => known.map_err(Error::of_catalog)?,
+        };
+        if deleted {
             tracing::info!(snapshot = %id, "deleted");
             Ok(())
         } else {

@@ -124,11 +124,13 @@ impl Error {
             chunkstore::Error::NoSpace { .. } => Error::NoSpace {
                 reason: error.to_string(),
             },
+            chunkstore::Error::Registry(_) => Error::Unavailable {
+                reason: chain(&error),
+            },
             chunkstore::Error::NotFound { .. }
             | chunkstore::Error::Corrupt { .. }
             | chunkstore::Error::Io { .. }
             | chunkstore::Error::Foreign { .. }
-            | chunkstore::Error::Registry(_)
             | chunkstore::Error::Closed { .. } => Error::Internal {
                 reason: chain(&error),
             },

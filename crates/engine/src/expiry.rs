@@ -4,7 +4,7 @@
 //! - Time is the server's uptime: a machine that sleeps, a server that is down, or a clock that steps never kills an upload.
 //! - Every [`limits::EXPIRY_INTERVAL`] each open snapshot is looked at. If a put came since the last look, its idle time is 0; else it
 //!   grows by the interval. Both are in the record, so a restart loses at most one interval.
-//! - A snapshot fails between its timeout and two intervals later, never before. Sealed snapshots never time out.
+//! - A snapshot fails between its timeout and three intervals later, never before. Sealed snapshots never time out.
 //!
 //! Safety
 //! - The look and the failure are one transaction with the read of `touched` and of the state: a put or a seal that commits before
@@ -21,17 +21,21 @@ use types::{SnapshotId, UnixMillis};
 const TIMED_OUT: &str = "Snapshot timed out";
 
 impl Engine {
-    /// Expires what is due, at intervals; never returns.
+    /// Expires what is due, at intervals, and forgets client tokens now and then; never returns.
     pub(crate) async fn run_expiry(&self) {
         let mut backoff = Backoff::default();
         let mut last = self.inner.clock.monotonic();
-        loop {
+        for round in 1_u64.. {
             tokio::time::sleep(limits::EXPIRY_INTERVAL).await;
             let now = self.inner.clock.monotonic();
             // What passed beyond the interval, the process did not run in: nobody could have put anything.
             let elapsed = now.saturating_sub(last).min(limits::EXPIRY_INTERVAL);
             last = now;
-            match self.expire(elapsed).await {
+            let mut looked = self.expire(elapsed).await;
+            if round.is_multiple_of(limits::CLIENT_TOKEN_ROUNDS) && looked.is_ok() {
+                looked = self.forget_client_tokens().await;
+            }
+            match looked {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     tracing::error!(%error, "pending snapshots could not be looked at");
@@ -64,15 +68,30 @@ impl Engine {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// Forgets the client tokens whose time is over and whose snapshot is gone (SPEC 8.1), in short transactions.
+    pub(crate) async fn forget_client_tokens(&self) -> Result<(), catalog::Error> {
         let life = i64::try_from(CLIENT_TOKEN_LIFE.as_millis()).unwrap_or(i64::MAX);
         let before: UnixMillis = self.inner.clock.now().saturating_sub(life);
-        self.inner
-            .db
-            .transact(move |txn| {
-                Box::pin(async move { catalog::client_tokens::delete_orphans(txn, before).await })
-            })
-            .await?;
-        Ok(())
+        let mut after = None;
+        loop {
+            after = self
+                .inner
+                .db
+                .transact(move |txn| {
+                    let after = after.clone();
+                    Box::pin(async move {
+                        let (after, limit) = (after.as_ref(), limits::CLIENT_TOKEN_PAGE);
+                        catalog::client_tokens::forget_orphans(txn, after, before, limit).await
+                    })
+                })
+                .await?;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -13,25 +13,33 @@
 //! - Memory is one batch of entries and a few pages, whatever the size of the snapshot.
 //!
 //! A crash anywhere leaves the snapshot sealed; the work begins again from the entries. Pages stored twice have one record: the
-//! second frame goes to `frees`. A delete in between makes step 4 find nothing, and the frame goes to `frees`, too.
+//! second frame goes to `frees`. After a delete in between, nothing is listed, failed or completed any more: each transaction
+//! reads the state, and what was stored for it goes to `frees`.
 
 use crate::error::chain;
 use crate::pages::{catalog_location, live_record};
+use crate::references::References;
 use crate::snapshot_frame::SnapshotFrame;
 use crate::worker::Backoff;
 use crate::{Engine, limits};
 use blockmap::{EncodedPage, Update};
-use catalog::chunks::{ChunkRecord, ChunkState};
+use catalog::chunks::ChunkRecord;
 use catalog::snapshots::{Finished, SnapshotRecord, State};
 use catalog::{DbExt, Txn};
 use chunkstore::{ChunkId, ChunkKind, NewChunk};
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use types::{BlockIndex, ChunkName, Digest, DigestContext, Domain, SnapshotId};
 
 const WRONG_COUNT: &str = "Changed blocks count mismatch for snapshot";
 const WRONG_CHECKSUM: &str = "Checksum mismatch for snapshot";
+
+/// Snapshots that are being finished or wait for another attempt. Beyond it, the others wait for their turn.
+const JOBS_MAX: usize = 1_000;
 
 /// Why a snapshot is not finished yet. All of these are retried.
 #[derive(Debug, thiserror::Error)]
@@ -44,36 +52,54 @@ enum Fault {
     Base(#[from] blockmap::Error<crate::pages::PageFault>),
     #[error("a sealed snapshot has no promise in its record")]
     NoPromise,
+    #[error("the attempt panicked")]
+    Panicked,
 }
 
 impl Engine {
     /// Finishes whatever is sealed, now and whenever something is; never returns.
+    ///
+    /// A few snapshots are worked on at a time. One whose attempt failed waits on its own, without keeping others from it.
     pub(crate) async fn run_finisher(&self) {
+        let turns = Semaphore::new(limits::FINISHERS);
+        let mut jobs = FuturesUnordered::new();
+        let mut busy = BTreeSet::new();
         let mut backoff = Backoff::default();
         loop {
-            match self.finish_sealed().await {
-                Ok(0) => {
+            match self.sealed_beside(&busy).await {
+                Ok(found) => {
                     backoff.reset();
-                    self.inner.sealed.notified().await;
+                    for id in found {
+                        busy.insert(id);
+                        jobs.push(self.finish_in_the_end(id, &turns));
+                    }
+                    tokio::select! {
+                        Some(id) = jobs.next() => { busy.remove(&id); }
+                        () = self.inner.sealed.notified() => {}
+                    }
                 }
-                Ok(_) => backoff.reset(),
                 Err(error) => {
-                    self.inner.metrics.finisher_retries.inc();
-                    tracing::error!(
-                        error = chain(&error),
-                        "a snapshot could not be finished; will retry"
-                    );
-                    backoff.pause().await;
+                    tracing::error!(%error, "sealed snapshots cannot be looked for; will retry");
+                    let pause = backoff.pause();
+                    tokio::pin!(pause);
+                    loop {
+                        tokio::select! {
+                            Some(id) = jobs.next() => { busy.remove(&id); }
+                            () = &mut pause => break,
+                        }
+                    }
                 }
             }
         }
     }
 
-    /// Finishes the snapshots that are sealed now. One that cannot be finished does not keep others from it.
-    async fn finish_sealed(&self) -> Result<usize, Fault> {
-        let (mut finished, mut failed) = (0, None);
-        let mut after = None;
-        loop {
+    /// Sealed snapshots that are not being worked on, as many as there is room for.
+    async fn sealed_beside(
+        &self,
+        busy: &BTreeSet<SnapshotId>,
+    ) -> Result<Vec<SnapshotId>, catalog::Error> {
+        let (mut found, mut after) = (Vec::new(), None);
+        while busy.len() + found.len() < JOBS_MAX {
             let sealed = self
                 .inner
                 .db
@@ -85,23 +111,45 @@ impl Engine {
                 .await?;
             let Some(last) = sealed.last() else { break };
             after = Some(last.id);
-            let mut waiting = sealed.into_iter();
-            let mut running: FuturesUnordered<_> = waiting
-                .by_ref()
-                .take(limits::FINISHERS)
-                .map(|record| self.finish(record))
-                .collect();
-            while let Some(outcome) = running.next().await {
-                match outcome {
-                    Ok(()) => finished += 1,
-                    Err(fault) => failed = Some(fault),
-                }
-                if let Some(record) = waiting.next() {
-                    running.push(self.finish(record));
+            found.extend(
+                sealed
+                    .iter()
+                    .map(|record| record.id)
+                    .filter(|id| !busy.contains(id)),
+            );
+        }
+        Ok(found)
+    }
+
+    /// Attempts until the snapshot is not sealed any more.
+    async fn finish_in_the_end(&self, id: SnapshotId, turns: &Semaphore) -> SnapshotId {
+        let mut backoff = Backoff::default();
+        loop {
+            let turn = turns.acquire().await;
+            let attempt = AssertUnwindSafe(self.attempt(id)).catch_unwind().await;
+            drop(turn);
+            match attempt.unwrap_or(Err(Fault::Panicked)) {
+                Ok(()) => return id,
+                Err(error) => {
+                    self.inner.metrics.finisher_retries.inc();
+                    let error = chain(&error);
+                    tracing::error!(snapshot = %id, error, "could not be finished; will retry");
+                    backoff.pause().await;
                 }
             }
         }
-        failed.map_or(Ok(finished), Err)
+    }
+
+    async fn attempt(&self, id: SnapshotId) -> Result<(), Fault> {
+        let record = self
+            .inner
+            .db
+            .view(move |txn| Box::pin(async move { catalog::snapshots::get(txn, id).await }))
+            .await?;
+        match record.filter(|record| record.state == State::Sealed) {
+            Some(record) => self.finish(record).await,
+            None => Ok(()),
+        }
     }
 
     async fn finish(&self, record: SnapshotRecord) -> Result<(), Fault> {
@@ -172,7 +220,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Stores those of the pages that are not there yet, and lists all of them for the snapshot.
+    /// Stores those of the pages that are not there yet, and lists all of them for the snapshot, if it is still sealed.
     async fn store_pages(
         &self,
         domain: Domain,
@@ -184,7 +232,7 @@ impl Engine {
         let mut stored: Arc<Vec<ChunkRecord>> = Arc::default();
         loop {
             let (listed, new) = (Arc::clone(&digests), Arc::clone(&stored));
-            let missing = self
+            let mut missing = self
                 .inner
                 .db
                 .transact(move |txn| {
@@ -204,10 +252,9 @@ impl Engine {
                 digest: page.digest,
                 data: page.bytes.clone(),
             };
-            let mut wanted = missing;
             let batch: Vec<_> = pages
                 .iter()
-                .filter(|page| wanted.remove(&page.digest))
+                .filter(|page| missing.remove(&page.digest))
                 .map(chunk)
                 .collect();
             let ids: Vec<_> = batch.iter().map(|chunk| chunk.id).collect();
@@ -216,7 +263,7 @@ impl Engine {
                 .into_iter()
                 .zip(answers)
                 .map(|(id, stored)| live_record(id, stored, 0));
-            stored = Arc::new(records.collect());
+            Arc::make_mut(&mut stored).extend(records);
         }
     }
 
@@ -297,30 +344,34 @@ impl Engine {
 
     /// Fails a sealed snapshot whose promise was wrong.
     async fn fail(&self, id: SnapshotId, status_message: &'static str) -> Result<(), Fault> {
-        self.inner
+        let failed = self
+            .inner
             .db
             .transact(move |txn| {
                 Box::pin(async move {
                     let record = catalog::snapshots::get(txn, id).await?;
-                    if record.is_some_and(|record| record.state == State::Sealed) {
-                        catalog::snapshots::fail(txn, id, status_message).await?;
-                        catalog::put_entries::insert_purge(txn, id).await?;
+                    if record.is_none_or(|record| record.state != State::Sealed) {
+                        return Ok(false);
                     }
-                    Ok(())
+                    catalog::snapshots::fail(txn, id, status_message).await?;
+                    catalog::put_entries::insert_purge(txn, id).await?;
+                    Ok(true)
                 })
             })
             .await?;
         self.inner.snapshots.forget(id);
         self.inner.purges.notify_one();
         self.inner.settled.notify_waiters();
-        self.inner.metrics.snapshots_failed.inc();
-        tracing::warn!(snapshot = %id, status_message, "failed");
+        if failed {
+            self.inner.metrics.snapshots_failed.inc();
+            tracing::warn!(snapshot = %id, status_message, "failed");
+        }
         Ok(())
     }
 }
 
-/// Lists `pages` for the snapshot and makes their records live; answers those that are neither stored nor in `new`.
-/// Nothing is written while one is missing. Records of `new` that lost a race go to `frees`.
+/// Lists `pages` for the snapshot and makes their records live; answers those that are neither stored nor in `new`. Nothing is
+/// written while one is missing, nor for a snapshot that was deleted meanwhile: nobody would take its list away.
 async fn refer_to_pages(
     txn: &mut dyn Txn,
     domain: Domain,
@@ -328,49 +379,122 @@ async fn refer_to_pages(
     pages: &[Digest],
     new: &[ChunkRecord],
 ) -> Result<BTreeSet<Digest>, catalog::Error> {
-    let epoch = txn.hold_epoch_shared().await?;
     let keys: Vec<_> = pages
         .iter()
         .map(|page| (domain, ChunkName::plain(*page)))
         .collect();
-    let known = catalog::chunks::find(txn, &keys).await?;
-    let usable = |key| {
-        known
-            .get(key)
-            .filter(|record| record.state != ChunkState::Damaged)
-    };
+    let mut references = References::begin(txn, &keys).await?;
+    let record = catalog::snapshots::get(txn, id).await?;
+    if record.is_none_or(|record| record.state != State::Sealed) {
+        for record in new {
+            references.discard(record);
+        }
+        references.commit(txn).await?;
+        return Ok(BTreeSet::new());
+    }
+    // Of several frames of one page (it was found damaged while the others were stored), the last one.
+    let new: HashMap<_, _> = new.iter().map(|record| (record.key(), record)).collect();
     let missing: BTreeSet<_> = pages
         .iter()
         .zip(&keys)
-        .filter(|(_, key)| usable(key).is_none() && !new.iter().any(|record| record.key() == **key))
+        .filter(|(_, key)| !references.refer_to(**key, new.get(key).copied()))
         .map(|(page, _)| *page)
         .collect();
-    if !missing.is_empty() {
-        return Ok(missing);
+    if missing.is_empty() {
+        references.commit(txn).await?;
+        catalog::put_entries::list_pages(txn, id, pages).await?;
     }
-    let (mut records, mut frees) = (Vec::new(), Vec::new());
-    for record in new {
-        match known.get(&record.key()) {
-            Some(old) if old.location == record.location => {}
-            Some(old) if old.state == ChunkState::Damaged => {
-                frees.push(old.location);
-                records.push(ChunkRecord { epoch, ..*record });
-            }
-            Some(_) => frees.push(record.location),
-            None => records.push(ChunkRecord { epoch, ..*record }),
-        }
-    }
-    let stale: Vec<_> = keys
-        .iter()
-        .filter(|key| {
-            usable(key)
-                .is_some_and(|record| record.epoch < epoch || record.state == ChunkState::Condemned)
-        })
-        .copied()
-        .collect();
-    catalog::chunks::put(txn, &records).await?;
-    catalog::chunks::stamp(txn, &stale, epoch).await?;
-    catalog::containers::insert_frees(txn, &frees).await?;
-    catalog::put_entries::list_pages(txn, id, pages).await?;
     Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::TestEngine;
+    use crate::{CompleteSnapshot, StartSnapshot};
+    use catalog::DbExt;
+    use types::{AccountId, BlockIndex, VolumeSize};
+
+    /// The finisher has read the record; the snapshot is deleted and purged; the finisher goes on.
+    #[tokio::test]
+    async fn a_snapshot_deleted_while_it_is_finished_leaves_nothing_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let test = TestEngine::without_workers(dir.path()).await;
+        let account = AccountId::parse("123456789012").unwrap();
+        let request = StartSnapshot {
+            account,
+            volume_size: VolumeSize::from_gib(1).unwrap(),
+            parent: None,
+            tags: None,
+            description: None,
+            client_token: None,
+            timeout_minutes: None,
+            encrypted: None,
+        };
+        for changed_blocks in [1, 2] {
+            let id = test
+                .engine
+                .start_snapshot(request.clone())
+                .await
+                .unwrap()
+                .id;
+            let permit = test
+                .engine
+                .admit_put(account, id, BlockIndex::ZERO)
+                .await
+                .unwrap();
+            test.engine
+                .put_block(permit, test.block("a").await, None)
+                .await
+                .unwrap();
+            let completion = CompleteSnapshot {
+                account,
+                id,
+                changed_blocks,
+                checksum: None,
+            };
+            test.engine.complete_snapshot(completion).await.unwrap();
+            let record = test
+                .db
+                .view(move |txn| Box::pin(async move { catalog::snapshots::get(txn, id).await }))
+                .await
+                .unwrap();
+            let record = record.unwrap();
+            let pages = test.engine.entries(id, BlockIndex::ZERO).await.unwrap();
+            test.engine.delete_snapshot(account, id).await.unwrap();
+            // The purge runs between the finisher's last read of entries and its pages.
+            while test.engine.purge_some().await.unwrap() {}
+            let source = test.engine.pages(record.domain);
+            let mut update = blockmap::Update::new(&source, record.base_root);
+            update.apply(&pages).await.unwrap();
+            let updated = update.finish().await.unwrap();
+            test.engine
+                .store_pages(record.domain, id, &updated.pages)
+                .await
+                .unwrap();
+            test.engine.fail(id, "wrong").await.unwrap();
+            test.engine
+                .commit_root(record, updated.root, 1, 1)
+                .await
+                .unwrap();
+        }
+        let left = test
+            .db
+            .view(|txn| {
+                Box::pin(async move {
+                    let mut left = 0;
+                    for count in [
+                        "SELECT COUNT(*) FROM snapshots",
+                        "SELECT COUNT(*) FROM listed_pages",
+                        "SELECT COUNT(*) FROM chunks WHERE kind = 2",
+                    ] {
+                        left += txn.query(count, vec![]).await?[0].int(0, "count")?;
+                    }
+                    Ok(left)
+                })
+            })
+            .await
+            .unwrap();
+        assert_eq!(left, 0);
+        assert_eq!(test.engine.metrics().snapshots_failed.get(), 0);
+    }
 }

@@ -23,9 +23,11 @@ impl Engine {
     pub(crate) async fn run_frees(&self) {
         let mut backoff = Backoff::default();
         loop {
-            match self.free_some().await {
-                Ok(true) => backoff.reset(),
-                Ok(false) => self.inner.frees.notified().await,
+            match self.free_all().await {
+                Ok(()) => {
+                    backoff.reset();
+                    self.inner.frees.notified().await;
+                }
                 Err(error) => {
                     tracing::error!(
                         error = chain(&error),
@@ -37,29 +39,43 @@ impl Engine {
         }
     }
 
-    async fn free_some(&self) -> Result<bool, Fault> {
-        let frames = self
-            .inner
-            .db
-            .view(|txn| {
-                Box::pin(async move { catalog::containers::some_frees(txn, limits::FREES).await })
-            })
-            .await?;
-        if frames.is_empty() {
-            return Ok(false);
+    /// One round over all containers; one that fails does not keep the others from it. Answers the last failure.
+    async fn free_all(&self) -> Result<(), Fault> {
+        let (mut outcome, mut after) = (Ok(()), 0);
+        loop {
+            let next = self.inner.db.view(move |txn| {
+                Box::pin(async move { catalog::containers::next_to_free(txn, after).await })
+            });
+            let Some(container) = next.await? else {
+                return outcome;
+            };
+            after = container;
+            if let Err(error) = self.free_in(container).await {
+                outcome = Err(error);
+            }
         }
-        self.inner
-            .chunks
-            .free(frames.iter().copied().map(store_location).collect())
-            .await?;
-        let frames = Arc::new(frames);
-        self.inner
-            .db
-            .transact(move |txn| {
+    }
+
+    async fn free_in(&self, container: u64) -> Result<(), Fault> {
+        loop {
+            let frames = self.inner.db.view(move |txn| {
+                Box::pin(async move {
+                    catalog::containers::some_frees(txn, container, limits::FREES).await
+                })
+            });
+            let frames = Arc::new(frames.await?);
+            if frames.is_empty() {
+                return Ok(());
+            }
+            self.inner
+                .chunks
+                .free(frames.iter().copied().map(store_location).collect())
+                .await?;
+            let freed = self.inner.db.transact(move |txn| {
                 let frames = Arc::clone(&frames);
                 Box::pin(async move { catalog::containers::delete_frees(txn, &frames).await })
-            })
-            .await?;
-        Ok(true)
+            });
+            freed.await?;
+        }
     }
 }

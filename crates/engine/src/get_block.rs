@@ -7,7 +7,7 @@
 use crate::batcher::{BatchLimits, Batcher};
 use crate::cache::ChunkCache;
 use crate::error::chain;
-use crate::pages::{chunk_id, location};
+use crate::pages::{chunk_id, location, mark_damaged};
 use crate::{Engine, Error, limits};
 use bytes::Bytes;
 use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
@@ -38,10 +38,6 @@ impl Engine {
             return Ok(Bytes::from_static(&ZERO_BLOCK));
         }
         let key = (snapshot.domain, ChunkName::plain(digest));
-        let damaged = |reason: String| {
-            tracing::error!(snapshot = %id, block_index = %index, reason, "a block is damaged");
-            Error::BlockDamaged { id, index, reason }
-        };
         let mut failure = "it has no chunk record".to_owned();
         for attempt in 0..2 {
             if attempt > 0 {
@@ -65,16 +61,26 @@ impl Engine {
                     @ (chunkstore::Error::Corrupt { .. } | chunkstore::Error::NotFound { .. }),
                 ) => {
                     failure = chain(&error);
-                    if attempt > 0 {
-                        self.mark_damaged(record).await;
+                    if attempt > 0 && record.state != ChunkState::Damaged {
+                        self.inner.known_chunks.forget(&key);
+                        mark_damaged(&*self.inner.db, record, &self.inner.metrics.damaged_chunks)
+                            .await;
                     }
                 }
-                Err(error) => failure = chain(&error),
+                Err(error) => {
+                    return Err(Error::Unavailable {
+                        reason: chain(&error),
+                    });
+                }
             }
         }
         // The snapshot may have been deleted while we looked: then nothing is damaged.
         self.readable_snapshot(account, id).await?;
-        Err(damaged(failure))
+        Err(Error::BlockDamaged {
+            id,
+            index,
+            reason: failure,
+        })
     }
 
     /// The record of a chunk, as the catalog or the cache has it.
@@ -88,27 +94,6 @@ impl Engine {
             None => Err(Error::Unavailable {
                 reason: "shutting down".to_owned(),
             }),
-        }
-    }
-
-    /// Keeps the chunk from being used for new puts. That it could not be noted does not change the answer to the reader.
-    async fn mark_damaged(&self, record: ChunkRecord) {
-        self.inner.known_chunks.forget(&record.key());
-        let marked = self
-            .inner
-            .db
-            .transact(move |txn| {
-                Box::pin(async move {
-                    catalog::chunks::mark_damaged(txn, record.key(), record.location).await
-                })
-            })
-            .await;
-        match marked {
-            Ok(true) => {
-                self.inner.metrics.damaged_chunks.inc();
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "a damaged chunk could not be marked"),
         }
     }
 }
@@ -145,10 +130,7 @@ pub(crate) fn lookup_batches(
                     }
                     keys.iter().map(|key| Ok(found.get(key).copied())).collect()
                 }
-                Err(error) => {
-                    tracing::error!(%error, "chunk records cannot be read");
-                    keys.iter().map(|_| Err(error.to_string())).collect()
-                }
+                Err(error) => keys.iter().map(|_| Err(error.to_string())).collect(),
             }
         })
     })

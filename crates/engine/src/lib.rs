@@ -24,6 +24,7 @@ mod purge;
 mod put_batch;
 mod put_block;
 mod recovery;
+mod references;
 mod snapshot_frame;
 mod start_snapshot;
 mod tags;
@@ -117,7 +118,8 @@ struct Inner {
     sealed: Notify,
     purges: Notify,
     frees: Arc<Notify>,
-    /// Told whenever a snapshot stops being pending.
+    /// Told whenever the finisher is done with a snapshot.
+    #[cfg_attr(not(any(test, feature = "test-support")), allow(dead_code))]
     settled: Notify,
 }
 
@@ -206,4 +208,17 @@ impl Engine {
             .filter(|record| record.account == account && record.state == State::Completed)
             .ok_or(Error::SnapshotNotFound { id })
     }
+}
+
+/// Runs the rest of a verb in a task of its own: what was committed is followed by what has to follow it (caches, workers told),
+/// also when the caller goes away in the middle.
+async fn to_its_end<T: Send + 'static>(
+    verb: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let end = tokio::spawn(verb).await;
+    end.unwrap_or_else(|error| {
+        Err(Error::Internal {
+            reason: format!("a verb died: {error}"),
+        })
+    })
 }

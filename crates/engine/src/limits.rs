@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Puts in one catalog transaction: half the rows that one statement takes, so a commit stays well below a sync of a slow disk.
+/// Puts in one catalog transaction: two statements of each kind, some milliseconds of the one writer.
 pub(crate) const PUT_BATCH: usize = 256;
 
 /// Put transactions under way: one commits while the next is gathered.
@@ -30,14 +30,20 @@ pub(crate) const FINISHERS: usize = 2;
 /// Rows that one transaction deletes of a finished snapshot's entries; puts go in between.
 pub(crate) const PURGE_ROWS: u32 = 10_000;
 
-/// Frames freed at a time.
+/// Frames of one container freed at a time.
 pub(crate) const FREES: u32 = 256;
 
 /// Pages that one call of ListChangedBlocks may load; a call that ends early answers a page token.
 pub(crate) const DIFF_PAGES: usize = 8_192;
 
-/// How often pending snapshots are looked at: they expire within two of these after their deadline (SPEC 8.29).
+/// How often pending snapshots are looked at: they expire within three of these after their deadline (SPEC 8.29).
 pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Rounds of the expiry between two looks at the client tokens: an hour.
+pub(crate) const CLIENT_TOKEN_ROUNDS: u64 = 180;
+
+/// Client tokens looked at in one transaction.
+pub(crate) const CLIENT_TOKEN_PAGE: u32 = 500;
 
 /// Snapshots looked at in one transaction of the expiry.
 pub(crate) const EXPIRY_PAGE: u32 = 500;

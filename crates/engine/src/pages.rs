@@ -4,10 +4,12 @@ use crate::error::chain;
 use crate::{Engine, Error};
 use blockmap::{PageLoader, PageSource};
 use bytes::Bytes;
-use catalog::chunks::{ChunkRecord, ChunkState};
+use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::{Db, DbExt};
 use chunkstore::{ChunkId, ChunkKind, ChunkStore, ContainerId, Location};
 use futures_util::future::try_join_all;
+use prometheus_client::metrics::counter::Counter;
+use std::collections::HashMap;
 use std::sync::Arc;
 use types::{ChunkName, Digest, Domain, SnapshotId};
 
@@ -17,6 +19,7 @@ pub(crate) struct StoredPages {
     db: Arc<dyn Db>,
     chunks: Arc<dyn ChunkStore>,
     domain: Domain,
+    damaged_chunks: Counter,
 }
 
 /// Why a page could not be loaded.
@@ -45,39 +48,84 @@ impl PageLoader for StoredPages {
     type Error = PageFault;
 
     async fn load(&self, pages: &[Digest]) -> Result<Vec<Bytes>, PageFault> {
-        let domain = self.domain;
-        let keys: Arc<Vec<_>> = Arc::new(
-            pages
-                .iter()
-                .map(|page| (domain, ChunkName::plain(*page)))
-                .collect(),
-        );
-        let wanted = Arc::clone(&keys);
-        let records = self
-            .db
-            .view(move |txn| {
-                let wanted = Arc::clone(&wanted);
-                Box::pin(async move { catalog::chunks::find(txn, &wanted).await })
-            })
-            .await?;
-        let reads = pages.iter().zip(keys.iter()).map(|(page, key)| {
-            let record = records.get(key).copied();
-            async move {
-                let record = record.ok_or(PageFault::Missing { page: *page })?;
-                let unreadable = |reason| PageFault::Unreadable {
-                    page: *page,
-                    reason,
-                };
-                if record.state == ChunkState::Damaged {
-                    return Err(unreadable("it was found damaged".to_owned()));
-                }
-                self.chunks
-                    .read(location(&record), chunk_id(&record, ChunkKind::Page))
-                    .await
-                    .map_err(|error| unreadable(chain(&error)))
-            }
-        });
+        let records = self.records(pages).await?;
+        let reads = pages
+            .iter()
+            .map(|page| self.read(*page, records.get(&self.key(*page)).copied()));
         try_join_all(reads).await
+    }
+}
+
+impl StoredPages {
+    fn key(&self, page: Digest) -> ChunkKey {
+        (self.domain, ChunkName::plain(page))
+    }
+
+    async fn records(
+        &self,
+        pages: &[Digest],
+    ) -> Result<HashMap<ChunkKey, ChunkRecord>, catalog::Error> {
+        let keys: Arc<Vec<_>> = Arc::new(pages.iter().map(|page| self.key(*page)).collect());
+        self.db
+            .view(move |txn| {
+                let keys = Arc::clone(&keys);
+                Box::pin(async move { catalog::chunks::find(txn, &keys).await })
+            })
+            .await
+    }
+
+    /// Reads a page; on a mismatch once more by its record of now, since the chunk may have moved. One that still does not match is marked,
+    /// so that whoever makes the same page again stores it anew.
+    async fn read(&self, page: Digest, record: Option<ChunkRecord>) -> Result<Bytes, PageFault> {
+        let mut record = record.ok_or(PageFault::Missing { page })?;
+        let mut read_again = false;
+        loop {
+            let read = self
+                .chunks
+                .read(location(&record), chunk_id(&record, ChunkKind::Page))
+                .await;
+            let error = match read {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => error,
+            };
+            let mismatch = matches!(
+                error,
+                chunkstore::Error::Corrupt { .. } | chunkstore::Error::NotFound { .. }
+            );
+            if mismatch && !read_again {
+                read_again = true;
+                let records = self.records(&[page]).await?;
+                record = *records
+                    .get(&self.key(page))
+                    .ok_or(PageFault::Missing { page })?;
+                continue;
+            }
+            if mismatch && record.state != ChunkState::Damaged {
+                mark_damaged(&*self.db, record, &self.damaged_chunks).await;
+            }
+            return Err(PageFault::Unreadable {
+                page,
+                reason: chain(&error),
+            });
+        }
+    }
+}
+
+/// Keeps a chunk from being used for new puts. That it could not be noted does not change the answer to the reader.
+pub(crate) async fn mark_damaged(db: &dyn Db, record: ChunkRecord, damaged_chunks: &Counter) {
+    let marked = db
+        .transact(move |txn| {
+            Box::pin(async move {
+                catalog::chunks::mark_damaged(txn, record.key(), record.location).await
+            })
+        })
+        .await;
+    match marked {
+        Ok(true) => {
+            damaged_chunks.inc();
+        }
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "a damaged chunk could not be marked"),
     }
 }
 
@@ -88,17 +136,15 @@ impl Engine {
             db: Arc::clone(&self.inner.db),
             chunks: Arc::clone(&self.inner.chunks),
             domain,
+            damaged_chunks: self.inner.metrics.damaged_chunks.clone(),
         };
         PageSource::new(loader, Arc::clone(&self.inner.page_cache))
     }
 }
 
-/// What a fault in a snapshot's block map means to the caller of a verb. Logged here, where it is known whose map it is.
+/// What a fault in a snapshot's block map means to the caller of a verb.
 pub(crate) fn map_error(id: SnapshotId, error: blockmap::Error<PageFault>) -> Error {
-    let damaged = |reason: String| {
-        tracing::error!(snapshot = %id, reason, "the block map cannot be read");
-        Error::MapDamaged { id, reason }
-    };
+    let damaged = |reason| Error::MapDamaged { id, reason };
     match error {
         blockmap::Error::Load(PageFault::Catalog(error)) => Error::of_catalog(error),
         blockmap::Error::Load(fault) => damaged(fault.to_string()),

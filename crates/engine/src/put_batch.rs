@@ -2,19 +2,18 @@
 //!
 //! Invariants
 //! - A put is recorded only if its snapshot is open in the same transaction: sealing is a barrier.
-//! - Every entry written refers to a chunk whose record is live in the same transaction and stamped with the epoch that the
-//!   transaction holds; so no collection takes a chunk that an acknowledged put relies on.
-//! - A frame that was stored in vain (the chunk was there already, or the put was refused) is noted in `frees`.
+//! - Every entry written refers to a chunk by the rule of `references.rs`, so no collection takes a chunk that an acknowledged
+//!   put relies on. A frame that was stored in vain is noted in `frees`.
 //! - Of several puts to one block in a batch, the last one to arrive wins.
 
 use crate::batcher::{BatchLimits, Batcher};
 use crate::cache::ChunkCache;
+use crate::references::References;
 use crate::{Error, Metrics, limits};
-use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
+use catalog::chunks::{ChunkKey, ChunkRecord};
 use catalog::put_entries::PutEntry;
 use catalog::snapshots::State;
-use catalog::{Db, DbExt, Location, Txn};
-use chunkstore::ChunkId;
+use catalog::{Db, DbExt, Txn};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -26,9 +25,19 @@ pub(crate) struct PutItem {
     pub(crate) id: SnapshotId,
     pub(crate) index: BlockIndex,
     pub(crate) digest: Digest,
-    /// Nothing for zeros; else the chunk, and its record if this put has stored it.
-    pub(crate) chunk: Option<(ChunkId, Option<ChunkRecord>)>,
+    pub(crate) content: Content,
     pub(crate) progress: Option<u8>,
+}
+
+/// Where the data of a put is.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// Nowhere: it is zeros.
+    Zeros,
+    /// In a chunk that seemed to be stored.
+    Known(ChunkKey),
+    /// In a frame that this put has stored.
+    Stored(ChunkRecord),
 }
 
 /// What became of one put.
@@ -51,7 +60,7 @@ pub(crate) enum PutOutcome {
 struct Committed {
     outcomes: Vec<PutOutcome>,
     records: Vec<ChunkRecord>,
-    frees: Vec<Location>,
+    frees: bool,
 }
 
 /// Starts the group commit of puts.
@@ -86,15 +95,12 @@ pub(crate) fn put_batches(
                     for record in committed.records {
                         known_chunks.insert(record);
                     }
-                    if !committed.frees.is_empty() {
+                    if committed.frees {
                         frees.notify_one();
                     }
                     committed.outcomes
                 }
-                Err(error) => {
-                    tracing::error!(%error, puts = items.len(), "a batch of puts failed");
-                    items.iter().map(|_| failure(&error)).collect()
-                }
+                Err(error) => items.iter().map(|_| failure(&error)).collect(),
             }
         })
     })
@@ -114,7 +120,16 @@ fn failure(error: &catalog::Error) -> PutOutcome {
 }
 
 async fn commit(txn: &mut dyn Txn, items: &[PutItem]) -> Result<Committed, catalog::Error> {
-    let epoch = txn.hold_epoch_shared().await?;
+    let keys: BTreeSet<_> = items
+        .iter()
+        .filter_map(|item| match &item.content {
+            Content::Zeros => None,
+            Content::Known(key) => Some(*key),
+            Content::Stored(record) => Some(record.key()),
+        })
+        .collect();
+    let keys: Vec<_> = keys.into_iter().collect();
+    let mut references = References::begin(txn, &keys).await?;
     let ids: Vec<_> = items
         .iter()
         .map(|item| item.id)
@@ -126,51 +141,35 @@ async fn commit(txn: &mut dyn Txn, items: &[PutItem]) -> Result<Committed, catal
         .into_iter()
         .map(|target| (target.id, target))
         .collect();
-    let keys: BTreeSet<ChunkKey> = items
-        .iter()
-        .filter_map(|item| item.chunk)
-        .map(|(chunk, _)| (chunk.domain, chunk.name))
-        .collect();
-    let keys: Vec<_> = keys.into_iter().collect();
-    let mut chunks = Chunks {
-        known: catalog::chunks::find(txn, &keys).await?,
-        epoch,
-        written: BTreeSet::new(),
-        stamped: BTreeSet::new(),
-        frees: Vec::new(),
-    };
 
     let mut outcomes = Vec::with_capacity(items.len());
     let mut entries = BTreeMap::new();
     let mut progress = BTreeMap::new();
     for item in items {
         let state = targets.get(&item.id).map(|target| target.state);
-        let outcome = if state != Some(State::Open) {
-            chunks.discard(item);
-            PutOutcome::NotOpen(state)
-        } else if !chunks.refer_to(item) {
-            PutOutcome::NeedsData
-        } else {
-            entries.insert((item.id, item.index), item.digest);
-            if let Some(percent) = item.progress {
-                progress.insert(item.id, percent);
+        if state != Some(State::Open) {
+            if let Content::Stored(record) = &item.content {
+                references.discard(record);
             }
-            PutOutcome::Done
+            outcomes.push(PutOutcome::NotOpen(state));
+            continue;
+        }
+        let stored = match &item.content {
+            Content::Zeros => true,
+            Content::Known(key) => references.refer_to(*key, None),
+            Content::Stored(record) => references.refer_to(record.key(), Some(record)),
         };
-        outcomes.push(outcome);
+        if !stored {
+            outcomes.push(PutOutcome::NeedsData);
+            continue;
+        }
+        entries.insert((item.id, item.index), item.digest);
+        if let Some(percent) = item.progress {
+            progress.insert(item.id, percent);
+        }
+        outcomes.push(PutOutcome::Done);
     }
 
-    let records: Vec<_> = chunks
-        .written
-        .iter()
-        .filter_map(|key| chunks.known.get(key))
-        .copied()
-        .collect();
-    let stamped: Vec<_> = chunks
-        .stamped
-        .difference(&chunks.written)
-        .copied()
-        .collect();
     let touched: Vec<_> = entries
         .keys()
         .map(|(id, _)| *id)
@@ -186,86 +185,15 @@ async fn commit(txn: &mut dyn Txn, items: &[PutItem]) -> Result<Committed, catal
             digest,
         })
         .collect();
-    catalog::chunks::put(txn, &records).await?;
-    catalog::chunks::stamp(txn, &stamped, epoch).await?;
     catalog::put_entries::put(txn, &entries).await?;
     catalog::snapshots::touch(txn, &touched).await?;
     for (id, percent) in progress {
         catalog::snapshots::set_progress(txn, id, percent).await?;
     }
-    catalog::containers::insert_frees(txn, &chunks.frees).await?;
-    let known = chunks
-        .known
-        .into_values()
-        .filter(|record| record.state == ChunkState::Live);
+    let (records, frees) = references.commit(txn).await?;
     Ok(Committed {
         outcomes,
-        records: known.collect(),
-        frees: chunks.frees,
+        records,
+        frees,
     })
-}
-
-/// The chunk records that a batch works on.
-struct Chunks {
-    known: HashMap<ChunkKey, ChunkRecord>,
-    epoch: i64,
-    written: BTreeSet<ChunkKey>,
-    stamped: BTreeSet<ChunkKey>,
-    frees: Vec<Location>,
-}
-
-impl Chunks {
-    /// Makes the item's chunk one that may be referred to; false when its data is needed for that.
-    fn refer_to(&mut self, item: &PutItem) -> bool {
-        let Some((chunk, stored)) = item.chunk else {
-            return true;
-        };
-        let key = (chunk.domain, chunk.name);
-        let usable = match self.known.get_mut(&key) {
-            Some(record) if record.state != ChunkState::Damaged => {
-                if record.state == ChunkState::Condemned || record.epoch < self.epoch {
-                    record.state = ChunkState::Live;
-                    record.epoch = self.epoch;
-                    self.stamped.insert(key);
-                }
-                Some(record.location)
-            }
-            Some(damaged) if stored.is_some() => {
-                self.frees.push(damaged.location);
-                None
-            }
-            Some(_) | None => None,
-        };
-        match (usable, stored) {
-            (Some(used), Some(stored)) if stored.location != used => {
-                self.frees.push(stored.location);
-                true
-            }
-            (Some(_), _) => true,
-            (None, Some(stored)) => {
-                self.known.insert(
-                    key,
-                    ChunkRecord {
-                        epoch: self.epoch,
-                        ..stored
-                    },
-                );
-                self.written.insert(key);
-                true
-            }
-            (None, None) => false,
-        }
-    }
-
-    /// Notes the frame of a refused put, unless it is the one that the record names (a put that is repeated
-    /// after an unknown outcome).
-    fn discard(&mut self, item: &PutItem) {
-        let Some((chunk, Some(stored))) = item.chunk else {
-            return;
-        };
-        let named = self.known.get(&(chunk.domain, chunk.name));
-        if named.is_none_or(|record| record.location != stored.location) {
-            self.frees.push(stored.location);
-        }
-    }
 }

@@ -12,15 +12,15 @@
 //!
 //! Repeating a put is harmless: the same entry is written again. A block of zeros is an entry with a constant digest; it has no
 //! chunk. Errors: [`Error::SnapshotNotFound`], [`Error::SnapshotSealed`], [`Error::BlockBeyondVolume`], [`Error::NoSpace`],
-//! [`Error::Unavailable`], [`Error::Internal`]; after each of them the snapshot is as it was.
+//! [`Error::Unavailable`], [`Error::Internal`]. After each but the last two, the snapshot is as it was; after these the block may have
+//! been put, as after a connection that broke before the answer.
 
-use crate::error::chain;
 use crate::limits;
 use crate::pages::live_record;
-use crate::put_batch::{PutItem, PutOutcome};
-use crate::{AlignedBuf, BufferPool, Engine, Error};
+use crate::put_batch::{Content, PutItem, PutOutcome};
+use crate::{AlignedBuf, BufferPool, Engine, Error, to_its_end};
 use bytes::Bytes;
-use catalog::chunks::{ChunkRecord, ChunkState};
+use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::snapshots::State;
 use chunkstore::{ChunkId, ChunkKind, NewChunk};
 use std::sync::Arc;
@@ -118,7 +118,19 @@ impl Engine {
     }
 
     /// Puts the block; durable when it answers. `progress` is what the client says of itself, in percent.
+    ///
+    /// Once begun it goes on to its end, also when the caller goes away: so no frame is left without a name.
     pub async fn put_block(
+        &self,
+        permit: PutPermit,
+        block: HashedBlock,
+        progress: Option<u8>,
+    ) -> Result<(), Error> {
+        let engine = self.clone();
+        to_its_end(async move { engine.put(permit, block, progress).await }).await
+    }
+
+    async fn put(
         &self,
         permit: PutPermit,
         block: HashedBlock,
@@ -130,33 +142,26 @@ impl Engine {
             name: ChunkName::plain(block.digest),
             kind: ChunkKind::Block,
         };
-        let mut item = PutItem {
-            id,
-            index,
-            digest: block.digest,
-            chunk: None,
-            progress,
+        let key = (domain, chunk.name);
+        let mut content = match &block.data {
+            None => Content::Zeros,
+            Some(_) if self.is_stored(key).await? => Content::Known(key),
+            Some(data) => Content::Stored(self.store_block(chunk, &block, data).await?),
         };
-        if let Some(data) = &block.data {
-            let known = self.is_stored(chunk).await?;
-            let stored = if known {
-                None
-            } else {
-                Some(self.store_block(chunk, &block, data).await?)
-            };
-            item.chunk = Some((chunk, stored));
-        }
-        let deduplicated = matches!(item.chunk, Some((_, None)));
         for _ in 0..limits::PUT_ATTEMPTS {
+            let item = PutItem {
+                id,
+                index,
+                digest: block.digest,
+                content: content.clone(),
+                progress,
+            };
             self.inner.metrics.puts_waiting.inc();
-            let outcome = self.inner.puts.call(item.clone()).await;
+            let outcome = self.inner.puts.call(item).await;
             self.inner.metrics.puts_waiting.dec();
             match outcome {
                 Some(PutOutcome::Done) => {
-                    self.count(
-                        &block,
-                        deduplicated && matches!(item.chunk, Some((_, None))),
-                    );
+                    self.count(&content);
                     return Ok(());
                 }
                 Some(PutOutcome::NotOpen(state)) => {
@@ -167,14 +172,18 @@ impl Engine {
                 }
                 // The chunk that we relied on is gone or damaged: its content is still at hand.
                 Some(PutOutcome::NeedsData) => {
-                    self.inner.known_chunks.forget(&(domain, chunk.name));
+                    self.inner.known_chunks.forget(&key);
                     if let Some(data) = &block.data {
-                        let stored = self.store_block(chunk, &block, data).await?;
-                        item.chunk = Some((chunk, Some(stored)));
+                        content = Content::Stored(self.store_block(chunk, &block, data).await?);
                     }
                 }
-                // Whether it was committed or not, the same entry may be written again.
-                Some(PutOutcome::Unknown) => {}
+                // Committed or not, the same entry may be written again. Not so the frame: it may have been noted in
+                // `frees`. If its record is there it will be found, else the content is stored anew.
+                Some(PutOutcome::Unknown) => {
+                    if let Content::Stored(_) = content {
+                        content = Content::Known(key);
+                    }
+                }
                 Some(PutOutcome::Failed(error)) => return Err(error),
                 None => break,
             }
@@ -185,8 +194,8 @@ impl Engine {
     }
 
     /// Whether the chunk seems to be stored; the put's transaction has the last word.
-    async fn is_stored(&self, chunk: ChunkId) -> Result<bool, Error> {
-        let record = self.chunk_record((chunk.domain, chunk.name)).await?;
+    async fn is_stored(&self, key: ChunkKey) -> Result<bool, Error> {
+        let record = self.chunk_record(key).await?;
         Ok(record.is_some_and(|record| record.state != ChunkState::Damaged))
     }
 
@@ -201,24 +210,26 @@ impl Engine {
             digest: block.digest,
             data: data.clone(),
         };
-        let stored = self.inner.chunks.append(vec![new]).await.map_err(|error| {
-            tracing::error!(error = chain(&error), "a block could not be stored");
-            Error::of_append(error)
-        })?;
+        let stored = self
+            .inner
+            .chunks
+            .append(vec![new])
+            .await
+            .map_err(Error::of_append)?;
         let stored = stored.first().ok_or_else(|| Error::Internal {
             reason: "the chunk store did not answer for a chunk".to_owned(),
         })?;
         Ok(live_record(chunk, *stored, 0))
     }
 
-    fn count(&self, block: &HashedBlock, deduplicated: bool) {
+    fn count(&self, content: &Content) {
         let metrics = &self.inner.metrics;
         metrics.blocks_put.inc();
-        if block.data.is_none() {
-            metrics.zero_blocks.inc();
-        } else if deduplicated {
-            metrics.dedup_hits.inc();
-        }
+        match content {
+            Content::Zeros => metrics.zero_blocks.inc(),
+            Content::Known(_) => metrics.dedup_hits.inc(),
+            Content::Stored(_) => 0,
+        };
     }
 }
 

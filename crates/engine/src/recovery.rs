@@ -6,7 +6,7 @@
 
 use crate::pages::catalog_location;
 use catalog::chunks::ChunkKey;
-use catalog::{Db, DbExt, Location};
+use catalog::{Db, DbExt};
 use chunkstore::{ChunkKind, LocalStore, RecoveredSegment};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,19 +23,36 @@ pub async fn settle_recovered(
     store: &LocalStore,
     recovered: Vec<RecoveredSegment>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut outcome = Ok(());
     for segment in recovered {
-        let container = segment.container;
-        let frames = segment.frames.len();
-        let dead = dead_ranges(db, &segment).await?;
-        let freed = dead.len();
-        store.finish_recovery(container, dead).await?;
-        tracing::info!(
-            segment = container.0,
-            frames,
-            freed,
-            "sealed a segment left open by the last run"
-        );
+        // One that cannot be settled does not keep the others open.
+        if let Err(error) = settle(db, store, &segment).await {
+            tracing::error!(
+                segment = segment.container.0,
+                error,
+                "a segment could not be settled"
+            );
+            outcome = Err(error);
+        }
     }
+    outcome
+}
+
+async fn settle(
+    db: &dyn Db,
+    store: &LocalStore,
+    segment: &RecoveredSegment,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (container, frames) = (segment.container, segment.frames.len());
+    let dead = dead_ranges(db, segment).await?;
+    let freed = dead.len();
+    store.finish_recovery(container, dead).await?;
+    tracing::info!(
+        segment = container.0,
+        frames,
+        freed,
+        "sealed a segment that was left open"
+    );
     Ok(())
 }
 
@@ -95,16 +112,21 @@ async fn unnamed_gaps(
         return Ok(Vec::new());
     }
     let container = segment.container.0;
-    let recorded: Vec<Location> = db
+    let recorded: Vec<u64> = db
         .view(move |txn| {
-            Box::pin(async move { catalog::chunks::locations_in(txn, container).await })
+            Box::pin(async move {
+                let chunks = catalog::chunks::locations_in(txn, container).await?;
+                let mut offsets = catalog::snapshots::frames_in(txn, container).await?;
+                offsets.extend(chunks.iter().map(|location| location.offset));
+                Ok(offsets)
+            })
         })
         .await?;
     let named = |gap: &chunkstore::Location| {
         let end = gap.offset + u64::from(gap.length);
         recorded
             .iter()
-            .any(|location| (gap.offset..end).contains(&location.offset))
+            .any(|offset| (gap.offset..end).contains(offset))
     };
     Ok(segment
         .gaps

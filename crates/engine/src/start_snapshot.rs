@@ -33,6 +33,8 @@ pub struct StartSnapshot {
     pub client_token: Option<String>,
     /// Minutes of inactivity after which the snapshot fails.
     pub timeout_minutes: Option<u32>,
+    /// What the request said of encryption: nothing, or false. It only counts when a client token is compared.
+    pub encrypted: Option<bool>,
 }
 
 /// A started snapshot; everything else of the answer equals the request, in a replay too.
@@ -195,6 +197,13 @@ fn fingerprint(request: &StartSnapshot) -> Digest {
             .map(u32::to_le_bytes)
             .as_ref()
             .map(|minutes| &minutes[..]),
+    );
+    field(
+        request
+            .encrypted
+            .map(u8::from)
+            .as_ref()
+            .map(std::slice::from_ref),
     );
     let tags = request.tags.as_deref().unwrap_or_default();
     field(request.tags.as_ref().map(|_| &[][..]));

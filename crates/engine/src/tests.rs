@@ -1,5 +1,6 @@
 //! The verbs against a real catalog and real segment files.
 
+mod damage;
 mod lineage;
 mod puts;
 mod restarts;
@@ -27,6 +28,7 @@ fn plain_start() -> StartSnapshot {
         description: None,
         client_token: None,
         timeout_minutes: None,
+        encrypted: None,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::codec;
 use crate::frame::{FRAME_BYTES_MAX, FrameError, HEADER_BYTES, Header};
 use crate::{ChunkId, ContainerId, Error, Location, layout};
 use bytes::Bytes;
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,9 +49,17 @@ impl Reader {
         }
         let mut buffer = self.idle.buffer(bytes);
         let read = file.read_at(&mut buffer.memory, bytes, location.offset);
-        read.map_err(|source| Error::Io {
-            operation: "reading a frame",
-            source,
+        // A bad sector is damage like any other: what it held has to be stored anew.
+        let bad_sector = |source: &io::Error| source.raw_os_error() == Some(Errno::IO.raw_os_error());
+        read.map_err(|source| match source {
+            source if bad_sector(&source) => Error::Corrupt {
+                location,
+                reason: source.to_string(),
+            },
+            source => Error::Io {
+                operation: "reading a frame",
+                source,
+            },
         })?;
         let verified = Header::verify(&self.shared.key, &buffer.memory, location, &chunk);
         let header = verified.map_err(|error| self.corrupt(location, &error))?;

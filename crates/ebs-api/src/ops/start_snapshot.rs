@@ -138,6 +138,7 @@ impl Input {
             description: self.description,
             client_token: self.client_token,
             timeout_minutes: self.timeout.and_then(|minutes| u32::try_from(minutes).ok()),
+            encrypted: self.encrypted,
         })
     }
 }

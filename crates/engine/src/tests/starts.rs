@@ -44,6 +44,10 @@ async fn a_client_token_repeats_its_answer_and_refuses_other_parameters() {
             ..request.clone()
         },
         StartSnapshot {
+            encrypted: Some(false),
+            ..request.clone()
+        },
+        StartSnapshot {
             parent: Some(first.id),
             ..request.clone()
         },
@@ -74,7 +78,7 @@ async fn a_client_token_repeats_its_answer_and_refuses_other_parameters() {
         first
     );
     test.clock.advance(Duration::from_secs(25 * 60 * 60));
-    test.engine.expire(Duration::ZERO).await.unwrap();
+    test.engine.forget_client_tokens().await.unwrap();
     assert_ne!(
         test.engine.start_snapshot(request).await.unwrap().id,
         first.id
