@@ -73,15 +73,20 @@ fn raw_rate(dir: &Path, in_flight: u64, blocks: u64) -> std::io::Result<f64> {
         io.create(&format!("raw-{segment}"), segment_bytes)?
             .sync()?;
     }
-    let pool = BufferPool::new(2, FRAME_BYTES as usize);
+    // Each frame from memory of its own, as blocks of different clients are: cached memory would flatter the limit.
+    let pool = BufferPool::new(2 * batch as usize, FRAME_BYTES as usize);
     let next = AtomicU64::new(0);
     let per_segment = segment_bytes / (batch * FRAME_BYTES);
     let streams = if in_flight == 1 { 1 } else { 2 };
     let clock = SystemClock::new();
     std::thread::scope(|scope| {
         let stream = || {
-            let mut frame = pool.try_take().ok_or(std::io::ErrorKind::OutOfMemory)?;
-            frame.fill(0x5a);
+            let mut frames = Vec::new();
+            for number in 0..batch {
+                let mut frame = pool.try_take().ok_or(std::io::ErrorKind::OutOfMemory)?;
+                frame.fill(number as u8);
+                frames.push(frame);
+            }
             let mut open = None;
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
@@ -93,8 +98,9 @@ fn raw_rate(dir: &Path, in_flight: u64, blocks: u64) -> std::io::Result<f64> {
                     Some((opened, file)) if opened == segment => file,
                     _ => io.open_writer(&format!("raw-{segment}"))?,
                 };
-                let mut parts: Vec<IoSlice<'_>> = (0..batch)
-                    .flat_map(|_| [IoSlice::new(&frame[..4096]), IoSlice::new(&frame[4096..])])
+                let mut parts: Vec<IoSlice<'_>> = frames
+                    .iter()
+                    .flat_map(|frame| [IoSlice::new(&frame[..4096]), IoSlice::new(&frame[4096..])])
                     .collect();
                 file.write_at(&mut parts, place * batch * FRAME_BYTES)?;
                 file.sync()?;

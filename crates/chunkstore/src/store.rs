@@ -117,13 +117,19 @@ pub struct Stored {
 /// Contract, tested line by line by the contract suite:
 /// - `append` answers after every chunk of the batch is durable, with one [`Stored`] per chunk in order;
 ///   on an error none of them may be taken as stored, and what was written is garbage without a name.
-/// - Batches of concurrent callers may be written together; a batch is never split by another error.
+/// - Batches of concurrent callers may be written together; they may then fail together, but one that was answered
+///   before stays stored. Dropping the future does not take a batch back.
 /// - `read` returns the content exactly as given to `append`, after checking the frame's checksums and its
 ///   identity (store, container, offset, domain, name, kind) on this read. Bytes that fail are
 ///   [`Error::Corrupt`]; a location in a container that does not exist is [`Error::NotFound`].
-/// - `free` gives the space of these frames back; a later read of them is an error, never other content. It may be
-///   repeated, and locations in removed containers are ignored. Frames not named are untouched.
+/// - `free` gives the space of these frames back, at once (blocks in local segments) or with their container (pages,
+///   objects). A later read of them gives an error or, where the space is not back yet, still their content; never other
+///   content. It may be repeated, and locations in removed containers are ignored. Frames not named are untouched.
+/// - A location is given out once, ever.
 /// - Not promised: order between concurrent appends, or that freed space returns at once.
+///
+/// # Panics
+/// `append` panics on more than [`crate::BATCH_CHUNKS_MAX`] chunks, or one of more than [`crate::CHUNK_BYTES_MAX`] bytes.
 pub trait ChunkStore: Send + Sync + 'static {
     /// Stores a batch of at most [`crate::BATCH_CHUNKS_MAX`] chunks, durably.
     fn append(&self, batch: Vec<NewChunk>) -> BoxFuture<'_, Result<Vec<Stored>, Error>>;

@@ -50,7 +50,8 @@ impl Reader {
         let mut buffer = self.idle.buffer(bytes);
         let read = file.read_at(&mut buffer.memory, bytes, location.offset);
         // A bad sector is damage like any other: what it held has to be stored anew.
-        let bad_sector = |source: &io::Error| source.raw_os_error() == Some(Errno::IO.raw_os_error());
+        let bad_sector =
+            |source: &io::Error| source.raw_os_error() == Some(Errno::IO.raw_os_error());
         read.map_err(|source| match source {
             source if bad_sector(&source) => Error::Corrupt {
                 location,
