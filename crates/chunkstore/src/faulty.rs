@@ -435,6 +435,11 @@ impl SegmentReader for FaultyFile {
         Ok(())
     }
 
+    /// This disk has no memory: every read waits.
+    fn read_cached(&self, _into: &mut [u8], _offset: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
         let mut state = self.io.state();
         state.check_power()?;

@@ -240,8 +240,13 @@ impl ChunkStore for LocalStore {
     }
 
     fn read(&self, location: Location, id: ChunkId) -> BoxFuture<'_, Result<Bytes, Error>> {
-        let reader = Arc::clone(&self.reader);
-        Box::pin(blocking(&self.reading, move || reader.read(location, id)))
+        Box::pin(async move {
+            if let Some(content) = self.reader.read_cached(location, id)? {
+                return Ok(content);
+            }
+            let reader = Arc::clone(&self.reader);
+            blocking(&self.reading, move || reader.read(location, id)).await
+        })
     }
 
     fn free(&self, locations: Vec<Location>) -> BoxFuture<'_, Result<(), Error>> {

@@ -10,8 +10,8 @@ use crate::buffer::Aligned;
 use rustix::buffer::spare_capacity;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
-use rustix::io::Errno;
-use std::io::{self, IoSlice};
+use rustix::io::{Errno, ReadWriteFlags};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -247,6 +247,17 @@ impl SegmentReader for FileReader {
         }
         into.truncate(end);
         Ok(())
+    }
+
+    fn read_cached(&self, into: &mut [u8], offset: u64) -> io::Result<bool> {
+        let bytes = into.len();
+        let mut parts = [IoSliceMut::new(into)];
+        match rustix::io::preadv2(&self.file, &mut parts, offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(read == bytes),
+            // Not in memory; or a file system that cannot tell.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {

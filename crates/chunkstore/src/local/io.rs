@@ -61,6 +61,10 @@ pub trait SegmentReader: Send + Sync {
     /// reserved exactly that capacity.
     fn read_at(&self, into: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()>;
 
+    /// Fills `into` from `offset` on if that needs no waiting for the disk; answers whether it did. What is in `into` when it
+    /// did not is of no meaning.
+    fn read_cached(&self, into: &mut [u8], offset: u64) -> io::Result<bool>;
+
     /// The first offset from `offset` on that may hold anything but zeros; `None` when only zeros follow.
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>>;
 

@@ -1,7 +1,8 @@
 //! The limit of HTTP: a server of the product's own stack that does nothing but what no store can do without.
 //!
 //! A put is read into a pooled buffer and hashed on a pool of as many threads as there are cores, then it is forgotten. A
-//! get is answered with a block that lies in memory. There is no signature, no catalog and no disk.
+//! get is answered with one of many blocks that lie in memory, so many that no cache of a processor holds them, as it does not
+//! hold what the product reads. There is no signature, no catalog and no disk.
 
 use crate::http::{self, Answer, Handler, Options, Parts};
 use crate::metrics::{HttpMetrics, Metrics};
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use types::{BLOCK_BYTES, Digest, Random};
@@ -72,27 +74,33 @@ pub async fn serve(listener: TcpListener) {
     http::serve(listener, options, parts, std::future::pending()).await;
 }
 
+/// Blocks that gets are answered with in turn: 128 MiB.
+const BLOCKS: u64 = 256;
+
 struct Limit {
     buffers: BufferPool,
     hashing: Arc<Semaphore>,
-    block: Bytes,
-    checksum: String,
+    blocks: Vec<(Bytes, String)>,
+    next: AtomicUsize,
     random: Random,
 }
 
 impl Limit {
     fn new(settings: &Settings, random: Random) -> Limit {
-        let block = super::requests::Blocks::new(super::requests::Content::Stamped {
+        let blocks = super::requests::Blocks::new(super::requests::Content::Stamped {
             seed: 0,
             first: 0,
-            count: 1,
+            count: BLOCKS,
         });
-        let bytes = [block.shared(), &block.stamp(0)].concat();
+        let block = |number| {
+            let bytes = [blocks.shared(), &blocks.stamp(number)].concat();
+            (Bytes::from(bytes), blocks.checksum(number))
+        };
         Limit {
             buffers: BufferPool::new(settings.store.buffers as usize, BLOCK_BYTES),
             hashing: Arc::new(Semaphore::new(open::cores())),
-            block: bytes.into(),
-            checksum: block.checksum(0),
+            blocks: (0..BLOCKS).map(block).collect(),
+            next: AtomicUsize::new(0),
             random,
         }
     }
@@ -100,7 +108,11 @@ impl Limit {
     async fn answer(&self, request: ::http::Request<Incoming>) -> Answer {
         let answer = match request.method().as_str() {
             "PUT" => self.put(request.into_body()).await,
-            "GET" => block_answer(self.block.clone(), &self.checksum),
+            "GET" => {
+                let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.blocks.len();
+                let (block, checksum) = &self.blocks[turn];
+                block_answer(block.clone(), checksum)
+            }
             _ => None,
         };
         let mut answer = answer.unwrap_or_else(|| {
