@@ -6,7 +6,7 @@
 //!   [`Txn::hold_epoch_shared`], and stamps it with that epoch: a collection that began earlier cannot take it.
 //! - Only a live chunk may be referred to anew: a condemned one is revived by the stamp, a damaged one needs new bytes.
 
-use crate::{Batch, Error, Row, Txn};
+use crate::{Batch, Error, Row, Txn, Value};
 use std::collections::HashMap;
 use types::{ChunkName, Domain};
 
@@ -184,6 +184,28 @@ pub async fn mark_damaged(
         )
         .await?;
     Ok(changed == 1)
+}
+
+/// At most `limit` keys after `after`, in order.
+pub async fn keys_after(
+    txn: &mut dyn Txn,
+    after: Option<ChunkKey>,
+    limit: u32,
+) -> Result<Vec<ChunkKey>, Error> {
+    let (domain, name) = match &after {
+        Some((domain, name)) => (domain.number().try_into()?, name.as_bytes().into()),
+        None => (Value::Int(-1), Value::Bytes(Vec::new())),
+    };
+    let rows = txn
+        .query(
+            "SELECT domain, name FROM chunks WHERE (domain, name) > ($1, $2) \
+             ORDER BY domain, name LIMIT $3",
+            vec![domain, name, limit.into()],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| Ok((Domain::from_number(row.uint(0, TABLE)?), read_name(row, 1)?)))
+        .collect()
 }
 
 /// Where the frames of recorded chunks lie in a container. Reads the whole table: for recovery and audit alone.

@@ -81,7 +81,7 @@ pub async fn forget_orphans(
     let rows = txn
         .query(
             "SELECT account, token, snapshot, start_time FROM client_tokens \
-             WHERE account > $1 OR (account = $1 AND token > $2) ORDER BY account, token LIMIT $3",
+             WHERE (account, token) > ($1, $2) ORDER BY account, token LIMIT $3",
             vec![account.try_into()?, token.into(), limit.into()],
         )
         .await?;

@@ -258,6 +258,18 @@ async fn chunk_records_are_found_replaced_stamped_and_marked() {
             let found = chunks::find(txn, &keys).await?;
             assert_eq!(found.len(), 200);
             assert!(records.iter().all(|record| found[&record.key()] == *record));
+            let (mut all, mut after) = (Vec::new(), None);
+            loop {
+                let page = chunks::keys_after(txn, after, 33).await?;
+                all.extend(page.iter().copied());
+                after = page.last().copied();
+                if page.len() < 33 {
+                    break;
+                }
+            }
+            let mut sorted = keys.clone();
+            sorted.sort();
+            assert_eq!(all, sorted);
             let elsewhere = (Domain::from_number(9), records[0].name);
             assert!(chunks::find(txn, &[elsewhere]).await?.is_empty());
 

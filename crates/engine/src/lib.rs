@@ -12,6 +12,7 @@ mod delete_snapshot;
 mod describe_snapshots;
 mod error;
 mod expiry;
+mod filter;
 mod finisher;
 mod frees;
 mod get_block;
@@ -51,6 +52,7 @@ pub use worker::Workers;
 
 use crate::batcher::Batcher;
 use crate::cache::{ChunkCache, SnapshotCache};
+use crate::filter::ChunkFilter;
 use crate::put_batch::{PutItem, PutOutcome};
 use blockmap::PageCache;
 use catalog::chunks::{ChunkKey, ChunkRecord};
@@ -112,6 +114,8 @@ struct Inner {
     page_cache: Arc<PageCache>,
     snapshots: SnapshotCache,
     known_chunks: Arc<ChunkCache>,
+    filter: Arc<ChunkFilter>,
+    exclusive_catalog: bool,
     lookups: Batcher<ChunkKey, Result<Option<ChunkRecord>, String>>,
     puts: Batcher<PutItem, PutOutcome>,
     metrics: Metrics,
@@ -128,11 +132,13 @@ impl Engine {
     pub fn new(options: EngineOptions) -> Engine {
         let metrics = Metrics::default();
         let known_chunks = Arc::new(ChunkCache::new(limits::CHUNK_CACHE));
+        let filter = Arc::new(ChunkFilter::new());
         let frees = Arc::new(Notify::new());
         let lookups = get_block::lookup_batches(Arc::clone(&options.db), Arc::clone(&known_chunks));
         let puts = put_batch::put_batches(
             Arc::clone(&options.db),
             Arc::clone(&known_chunks),
+            Arc::clone(&filter),
             Arc::clone(&frees),
             metrics.clone(),
         );
@@ -149,6 +155,8 @@ impl Engine {
                 page_cache: Arc::new(PageCache::new(options.page_cache_bytes)),
                 snapshots: SnapshotCache::new(limits::SNAPSHOT_CACHE, options.exclusive_catalog),
                 known_chunks,
+                filter,
+                exclusive_catalog: options.exclusive_catalog,
                 lookups,
                 puts,
                 metrics,

@@ -5,8 +5,9 @@ use std::time::Duration;
 /// Puts in one catalog transaction: two statements of each kind, some milliseconds of the one writer.
 pub(crate) const PUT_BATCH: usize = 256;
 
-/// Put transactions under way: one commits while the next is gathered.
-pub(crate) const PUT_BATCHES_IN_FLIGHT: usize = 2;
+/// Put transactions under way: the next is gathered while one commits. A second one would wait for the same writer, and leave
+/// with fewer puts in it.
+pub(crate) const PUT_BATCHES_IN_FLIGHT: usize = 1;
 
 /// Chunk look-ups in one read transaction.
 pub(crate) const LOOKUP_BATCH: usize = 128;

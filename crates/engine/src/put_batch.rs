@@ -8,6 +8,7 @@
 
 use crate::batcher::{BatchLimits, Batcher};
 use crate::cache::ChunkCache;
+use crate::filter::ChunkFilter;
 use crate::references::References;
 use crate::{Error, Metrics, limits};
 use catalog::chunks::{ChunkKey, ChunkRecord};
@@ -67,6 +68,7 @@ struct Committed {
 pub(crate) fn put_batches(
     db: Arc<dyn Db>,
     known_chunks: Arc<ChunkCache>,
+    filter: Arc<ChunkFilter>,
     frees: Arc<Notify>,
     metrics: Metrics,
 ) -> Batcher<PutItem, PutOutcome> {
@@ -78,6 +80,7 @@ pub(crate) fn put_batches(
     Batcher::spawn(bounds, move |items: Vec<PutItem>| {
         let db = Arc::clone(&db);
         let known_chunks = Arc::clone(&known_chunks);
+        let filter = Arc::clone(&filter);
         let frees = Arc::clone(&frees);
         let metrics = metrics.clone();
         Box::pin(async move {
@@ -93,6 +96,7 @@ pub(crate) fn put_batches(
             match committed {
                 Ok(committed) => {
                     for record in committed.records {
+                        filter.insert(&record.key());
                         known_chunks.insert(record);
                     }
                     if committed.frees {

@@ -195,6 +195,9 @@ impl Engine {
 
     /// Whether the chunk seems to be stored; the put's transaction has the last word.
     async fn is_stored(&self, key: ChunkKey) -> Result<bool, Error> {
+        if self.inner.filter.excludes(&key) {
+            return Ok(false);
+        }
         let record = self.chunk_record(key).await?;
         Ok(record.is_some_and(|record| record.state != ChunkState::Damaged))
     }

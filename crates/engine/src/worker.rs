@@ -10,7 +10,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts them all: finisher, purge, frees, expiry.
+    /// Starts them all: finisher, purge, frees, expiry, and what fills the filter.
     pub fn start(engine: &Engine) -> Workers {
         let mut tasks = JoinSet::new();
         let (finisher, purge) = (engine.clone(), engine.clone());
@@ -19,6 +19,14 @@ impl Workers {
         tasks.spawn(async move { purge.run_purge().await });
         tasks.spawn(async move { frees.run_frees().await });
         tasks.spawn(async move { expiry.run_expiry().await });
+        // Where others store chunks too, the filter would say "no" to theirs.
+        if engine.inner.exclusive_catalog {
+            let engine = engine.clone();
+            tasks.spawn(async move {
+                engine.load_filter().await;
+                std::future::pending().await
+            });
+        }
         Workers { tasks }
     }
 
