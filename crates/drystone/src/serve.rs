@@ -20,7 +20,7 @@ use auth::{Authenticator, KeyStore, TokenKeys, Verifier, VerifierOptions};
 use chunkstore::LocalStore;
 use ebs_api::{BodyLimits, Components, EbsApi, EbsApiOptions};
 use ec2_api::{Ec2Api, Ec2Options};
-use engine::{DedupScope, Engine, EngineOptions, Workers};
+use engine::{DedupScope, Engine, EngineOptions, HashPool, Workers};
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -154,7 +154,7 @@ async fn start_engine(
         page_cache_bytes: usize::try_from(settings.cache.pages.bytes()).unwrap_or(usize::MAX),
         buffers: buffers - buffers / 8,
         unverified_buffers: buffers / 8,
-        hash_threads: open::cores(),
+        hashing: HashPool::start(open::cores()).context("threads cannot be started")?,
     });
     engine.metrics().register(metrics.registry());
     metrics

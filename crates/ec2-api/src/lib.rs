@@ -49,7 +49,7 @@ use query::{Parameters, Source};
 use service::Service;
 use types::Digest;
 
-/// The name of the action carried out, in a response's extensions, for metrics: `unknown` where it was not read.
+/// The name of the action carried out, in a response's extensions, for metrics: `Unknown` where it was not read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Operation(pub &'static str);
 
@@ -87,7 +87,7 @@ impl Ec2Api {
     ) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let service = Service::of_request(&head.headers, head.uri.query());
-        let mut operation = Operation("unknown");
+        let mut operation = Operation("Unknown");
         let outcome = self
             .answer(service, &head, body, request_id, &mut operation)
             .await;

@@ -478,22 +478,8 @@ mod tests {
                 .unwrap();
         }
         let left = test
-            .db
-            .view(|txn| {
-                Box::pin(async move {
-                    let mut left = 0;
-                    for count in [
-                        "SELECT COUNT(*) FROM snapshots",
-                        "SELECT COUNT(*) FROM listed_pages",
-                        "SELECT COUNT(*) FROM chunks WHERE kind = 2",
-                    ] {
-                        left += txn.query(count, vec![]).await?[0].int(0, "count")?;
-                    }
-                    Ok(left)
-                })
-            })
-            .await
-            .unwrap();
+            .rows(&["snapshots", "listed_pages", "chunks WHERE kind = 2"])
+            .await;
         assert_eq!(left, 0);
         assert_eq!(test.engine.metrics().snapshots_failed.get(), 0);
     }

@@ -16,6 +16,7 @@ mod filter;
 mod finisher;
 mod frees;
 mod get_block;
+mod hashing;
 mod limits;
 mod list_blocks;
 mod list_changed_blocks;
@@ -40,10 +41,11 @@ pub use complete_snapshot::CompleteSnapshot;
 pub use containers::ContainerCatalog;
 pub use describe_snapshots::{SnapshotState, SnapshotView};
 pub use error::Error;
+pub use hashing::{HashPool, HashedBlock};
 pub use list_blocks::BlockList;
 pub use list_changed_blocks::{ChangedBlock, ChangedBlockList};
 pub use metrics::Metrics;
-pub use put_block::{HashedBlock, PutPermit};
+pub use put_block::PutPermit;
 pub use recovery::settle_recovered;
 pub use snapshot_frame::SnapshotFrame;
 pub use start_snapshot::{StartSnapshot, Started};
@@ -60,7 +62,7 @@ use catalog::snapshots::{SnapshotRecord, State};
 use catalog::{Db, DbExt};
 use chunkstore::ChunkStore;
 use std::sync::Arc;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use types::{AccountId, BLOCK_BYTES, Clock, Domain, Random, SnapshotId};
 
 /// Which snapshots share equal blocks.
@@ -92,8 +94,8 @@ pub struct EngineOptions {
     pub buffers: usize,
     /// Block buffers for bodies whose sender is not verified yet.
     pub unverified_buffers: usize,
-    /// Blocks hashed at a time: the number of cores.
-    pub hash_threads: usize,
+    /// What computes digests.
+    pub hashing: HashPool,
 }
 
 /// The store's verbs; clones share everything.
@@ -110,7 +112,7 @@ struct Inner {
     dedup: DedupScope,
     buffers: BufferPool,
     unverified_buffers: BufferPool,
-    hashing: Arc<Semaphore>,
+    hashing: HashPool,
     page_cache: Arc<PageCache>,
     snapshots: SnapshotCache,
     known_chunks: Arc<ChunkCache>,
@@ -151,7 +153,7 @@ impl Engine {
                 dedup: options.dedup,
                 buffers: BufferPool::new(options.buffers, BLOCK_BYTES),
                 unverified_buffers: BufferPool::new(options.unverified_buffers, BLOCK_BYTES),
-                hashing: Arc::new(Semaphore::new(options.hash_threads)),
+                hashing: options.hashing,
                 page_cache: Arc::new(PageCache::new(options.page_cache_bytes)),
                 snapshots: SnapshotCache::new(limits::SNAPSHOT_CACHE, options.exclusive_catalog),
                 known_chunks,

@@ -13,7 +13,7 @@ use crate::references::References;
 use crate::{Error, Metrics, limits};
 use catalog::chunks::{ChunkKey, ChunkRecord};
 use catalog::put_entries::PutEntry;
-use catalog::snapshots::State;
+use catalog::snapshots::{PutTarget, State};
 use catalog::{Db, DbExt, Txn};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -146,33 +146,11 @@ async fn commit(txn: &mut dyn Txn, items: &[PutItem]) -> Result<Committed, catal
         .map(|target| (target.id, target))
         .collect();
 
-    let mut outcomes = Vec::with_capacity(items.len());
-    let mut entries = BTreeMap::new();
-    let mut progress = BTreeMap::new();
-    for item in items {
-        let state = targets.get(&item.id).map(|target| target.state);
-        if state != Some(State::Open) {
-            if let Content::Stored(record) = &item.content {
-                references.discard(record);
-            }
-            outcomes.push(PutOutcome::NotOpen(state));
-            continue;
-        }
-        let stored = match &item.content {
-            Content::Zeros => true,
-            Content::Known(key) => references.refer_to(*key, None),
-            Content::Stored(record) => references.refer_to(record.key(), Some(record)),
-        };
-        if !stored {
-            outcomes.push(PutOutcome::NeedsData);
-            continue;
-        }
-        entries.insert((item.id, item.index), item.digest);
-        if let Some(percent) = item.progress {
-            progress.insert(item.id, percent);
-        }
-        outcomes.push(PutOutcome::Done);
-    }
+    let Decided {
+        outcomes,
+        entries,
+        progress,
+    } = decide(items, &targets, &mut references);
 
     let touched: Vec<_> = entries
         .keys()
@@ -200,4 +178,52 @@ async fn commit(txn: &mut dyn Txn, items: &[PutItem]) -> Result<Committed, catal
         records,
         frees,
     })
+}
+
+/// What a batch comes to, before it is written.
+struct Decided {
+    outcomes: Vec<PutOutcome>,
+    /// The last digest of each block.
+    entries: BTreeMap<(SnapshotId, BlockIndex), Digest>,
+    /// The last progress told of each snapshot.
+    progress: BTreeMap<SnapshotId, u8>,
+}
+
+fn decide(
+    items: &[PutItem],
+    targets: &HashMap<SnapshotId, PutTarget>,
+    references: &mut References,
+) -> Decided {
+    let mut outcomes = Vec::with_capacity(items.len());
+    let mut entries = BTreeMap::new();
+    let mut progress = BTreeMap::new();
+    for item in items {
+        let state = targets.get(&item.id).map(|target| target.state);
+        if state != Some(State::Open) {
+            if let Content::Stored(record) = &item.content {
+                references.discard(record);
+            }
+            outcomes.push(PutOutcome::NotOpen(state));
+            continue;
+        }
+        let stored = match &item.content {
+            Content::Zeros => true,
+            Content::Known(key) => references.refer_to(*key, None),
+            Content::Stored(record) => references.refer_to(record.key(), Some(record)),
+        };
+        if !stored {
+            outcomes.push(PutOutcome::NeedsData);
+            continue;
+        }
+        entries.insert((item.id, item.index), item.digest);
+        if let Some(percent) = item.progress {
+            progress.insert(item.id, percent);
+        }
+        outcomes.push(PutOutcome::Done);
+    }
+    Decided {
+        outcomes,
+        entries,
+        progress,
+    }
 }

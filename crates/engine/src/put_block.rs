@@ -15,6 +15,7 @@
 //! [`Error::Unavailable`], [`Error::Internal`]. After each but the last two, the snapshot is as it was; after these the block may have
 //! been put, as after a connection that broke before the answer.
 
+use crate::hashing::HashedBlock;
 use crate::limits;
 use crate::pages::live_record;
 use crate::put_batch::{Content, PutItem, PutOutcome};
@@ -23,8 +24,7 @@ use bytes::Bytes;
 use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::snapshots::State;
 use chunkstore::{ChunkId, ChunkKind, NewChunk};
-use std::sync::Arc;
-use types::{AccountId, BLOCK_BYTES, BlockIndex, ChunkName, Digest, Domain, SnapshotId};
+use types::{AccountId, BlockIndex, ChunkName, Domain, SnapshotId};
 
 /// Leave to put one block, given before its data is read.
 #[derive(Clone, Copy, Debug)]
@@ -32,21 +32,6 @@ pub struct PutPermit {
     id: SnapshotId,
     index: BlockIndex,
     domain: Domain,
-}
-
-/// Data of one block, with its digest.
-#[derive(Clone, Debug)]
-pub struct HashedBlock {
-    digest: Digest,
-    /// Nothing for a block of zeros.
-    data: Option<Bytes>,
-}
-
-impl HashedBlock {
-    /// SHA-256 of the data.
-    pub fn digest(&self) -> Digest {
-        self.digest
-    }
 }
 
 impl Engine {
@@ -91,29 +76,9 @@ impl Engine {
     /// # Panics
     /// When the buffer is not one of 512 KiB.
     pub async fn hash_block(&self, data: AlignedBuf) -> Result<HashedBlock, Error> {
-        assert_eq!(data.len(), BLOCK_BYTES, "a block has 512 KiB");
-        let turn = Arc::clone(&self.inner.hashing)
-            .acquire_owned()
-            .await
-            .map_err(|_| Error::Unavailable {
-                reason: "shutting down".to_owned(),
-            })?;
-        tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            if is_zero(&data) {
-                return HashedBlock {
-                    digest: Digest::ZERO_BLOCK,
-                    data: None,
-                };
-            }
-            HashedBlock {
-                digest: Digest::of(&data),
-                data: Some(data.freeze()),
-            }
-        })
-        .await
-        .map_err(|error| Error::Internal {
-            reason: format!("hashing died: {error}"),
+        let hashed = self.inner.hashing.hash(data).await;
+        hashed.ok_or_else(|| Error::Unavailable {
+            reason: "shutting down".to_owned(),
         })
     }
 
@@ -243,10 +208,4 @@ fn refuse_unless_open(id: SnapshotId, state: State) -> Result<(), Error> {
         State::Sealed | State::Completed => Err(Error::SnapshotSealed { id }),
         State::Failed => Err(Error::SnapshotNotFound { id }),
     }
-}
-
-fn is_zero(data: &[u8]) -> bool {
-    static ZEROS: [u8; 4096] = [0; 4096];
-    data.chunks(ZEROS.len())
-        .all(|part| *part == ZEROS[..part.len()])
 }

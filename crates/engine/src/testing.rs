@@ -1,7 +1,8 @@
 //! An engine on a fresh directory, for the tests of this crate and of the edges.
 
 use crate::{
-    ContainerCatalog, DedupScope, Engine, EngineOptions, HashedBlock, Workers, settle_recovered,
+    ContainerCatalog, DedupScope, Engine, EngineOptions, HashPool, HashedBlock, Workers,
+    settle_recovered,
 };
 use catalog::db::{Sqlite, SqliteOptions};
 use catalog::{Db, DbExt};
@@ -82,7 +83,7 @@ impl TestEngine {
             page_cache_bytes: 8 << 20,
             buffers: 16,
             unverified_buffers: 2,
-            hash_threads: 2,
+            hashing: HashPool::start(2).expect("threads can be started"),
         });
         TestEngine {
             engine,
@@ -103,6 +104,21 @@ impl TestEngine {
             .hash_block(buffer)
             .await
             .expect("a block can be hashed")
+    }
+
+    /// Number of rows that these tables (or tables with conditions) hold together.
+    pub async fn rows(&self, tables: &'static [&'static str]) -> i64 {
+        let rows = self.db.view(move |txn| {
+            Box::pin(async move {
+                let mut rows = 0;
+                for table in tables {
+                    let count = format!("SELECT COUNT(*) FROM {table}");
+                    rows += txn.query(&count, Vec::new()).await?[0].int(0, "count")?;
+                }
+                Ok(rows)
+            })
+        });
+        rows.await.expect("tables can be counted")
     }
 
     /// Waits until the snapshot is neither open nor sealed.

@@ -21,7 +21,7 @@ async fn headers_are_those_of_ec2() {
     let world = World::new().await;
     let ok = world.ec2("Action=DescribeTags").await;
     let refused = world.ec2("Action=Nothing").await;
-    assert_eq!(refused.operation.0, "unknown");
+    assert_eq!(refused.operation.0, "Unknown");
     for answer in [ok, refused] {
         for (name, value) in [
             ("content-type", "text/xml;charset=UTF-8"),

@@ -5,7 +5,6 @@ use super::{
 };
 use crate::testing::TestEngine;
 use crate::{Error, SnapshotState};
-use catalog::DbExt;
 use std::sync::Arc;
 use types::{AccountId, BlockIndex, Digest};
 
@@ -50,18 +49,7 @@ async fn equal_blocks_are_stored_once_and_zeros_not_at_all() {
         .collect();
     let id = snapshot(&test, &blocks).await;
     assert_holds(&test, id, &blocks).await;
-    let chunks = test
-        .db
-        .view(|txn| {
-            Box::pin(async move {
-                let rows = txn
-                    .query("SELECT COUNT(*) FROM chunks WHERE kind = 1", vec![])
-                    .await?;
-                rows[0].int(0, "chunks")
-            })
-        })
-        .await
-        .unwrap();
+    let chunks = test.rows(&["chunks WHERE kind = 1"]).await;
     assert_eq!(chunks, 1);
     let metrics = test.engine.metrics();
     assert_eq!(metrics.dedup_hits.get(), 7);
@@ -187,24 +175,10 @@ async fn a_completed_snapshot_leaves_no_put_entries() {
     let test = TestEngine::open(dir.path()).await;
     snapshot(&test, &[(0, "a"), (1, "b")]).await;
     while test.engine.purge_some().await.unwrap() {}
-    let left = test
-        .db
-        .view(|txn| {
-            Box::pin(async move {
-                let mut left = 0;
-                for count in [
-                    "SELECT COUNT(*) FROM put_entries",
-                    "SELECT COUNT(*) FROM listed_pages",
-                    "SELECT COUNT(*) FROM purges",
-                ] {
-                    left += txn.query(count, vec![]).await?[0].int(0, "count")?;
-                }
-                Ok(left)
-            })
-        })
-        .await
-        .unwrap();
-    assert_eq!(left, 0);
+    assert_eq!(
+        test.rows(&["put_entries", "listed_pages", "purges"]).await,
+        0
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The limit of HTTP: a server of the product's own stack that does nothing but what no store can do without.
 //!
-//! A put is read into a pooled buffer and hashed on a pool of as many threads as there are cores, then it is forgotten. A
+//! A put is read into a pooled buffer and hashed on the product's own hashing pool, then it is forgotten. A
 //! get is answered with one of many blocks that lie in memory, so many that no cache of a processor holds them, as it does not
 //! hold what the product reads. There is no signature, no catalog and no disk.
 
@@ -13,7 +13,7 @@ use auth::RequestId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use chunkstore::{AlignedBuf, BufferPool};
+use engine::{BufferPool, HashPool};
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -22,8 +22,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use types::{BLOCK_BYTES, Digest, Random};
+use types::{BLOCK_BYTES, Random};
 
 /// What the address is written after, for the process that started this one.
 pub const ADDRESS_PREFIX: &str = "listening on ";
@@ -35,8 +34,7 @@ pub async fn run() -> anyhow::Result<()> {
     writeln!(out, "{ADDRESS_PREFIX}{address}")
         .and_then(|()| out.flush())
         .context("the address cannot be told")?;
-    serve(listener).await;
-    Ok(())
+    serve(listener).await.context("threads cannot be started")
 }
 
 /// Takes a free port of this machine.
@@ -50,10 +48,10 @@ pub fn listen() -> anyhow::Result<(TcpListener, SocketAddr)> {
 }
 
 /// Serves for ever, with the settings that the product has by default.
-pub async fn serve(listener: TcpListener) {
+pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
     let settings = Settings::default();
     let ambient = Ambient::new();
-    let limit = Arc::new(Limit::new(&settings, ambient.random.clone()));
+    let limit = Arc::new(Limit::new(&settings, ambient.random.clone())?);
     let handler: Handler = Arc::new(
         move |request: ::http::Request<Incoming>| -> BoxFuture<'static, Answer> {
             let limit = Arc::clone(&limit);
@@ -72,6 +70,7 @@ pub async fn serve(listener: TcpListener) {
         stop_timeout: settings.http.stop_timeout.duration(),
     };
     http::serve(listener, options, parts, std::future::pending()).await;
+    Ok(())
 }
 
 /// Blocks that gets are answered with in turn: 128 MiB.
@@ -79,14 +78,14 @@ const BLOCKS: u64 = 256;
 
 struct Limit {
     buffers: BufferPool,
-    hashing: Arc<Semaphore>,
+    hashing: HashPool,
     blocks: Vec<(Bytes, String)>,
     next: AtomicUsize,
     random: Random,
 }
 
 impl Limit {
-    fn new(settings: &Settings, random: Random) -> Limit {
+    fn new(settings: &Settings, random: Random) -> std::io::Result<Limit> {
         let blocks = super::requests::Blocks::new(super::requests::Content::Stamped {
             seed: 0,
             first: 0,
@@ -96,13 +95,13 @@ impl Limit {
             let bytes = [blocks.shared(), &blocks.stamp(number)].concat();
             (Bytes::from(bytes), blocks.checksum(number))
         };
-        Limit {
+        Ok(Limit {
             buffers: BufferPool::new(settings.store.buffers as usize, BLOCK_BYTES),
-            hashing: Arc::new(Semaphore::new(open::cores())),
+            hashing: HashPool::start(open::cores())?,
             blocks: (0..BLOCKS).map(block).collect(),
             next: AtomicUsize::new(0),
             random,
-        }
+        })
     }
 
     async fn answer(&self, request: ::http::Request<Incoming>) -> Answer {
@@ -140,23 +139,13 @@ impl Limit {
         if filled != BLOCK_BYTES {
             return None;
         }
-        let digest = self.hash(buffer).await?;
+        let digest = self.hashing.hash(buffer).await?.digest();
         let mut answer = block_answer(
             Bytes::from_static(b"{}"),
             &STANDARD.encode(digest.as_bytes()),
         )?;
         *answer.status_mut() = ::http::StatusCode::CREATED;
         Some(answer)
-    }
-
-    /// Away from the threads that serve, as the engine does; but always, also for zeros.
-    async fn hash(&self, buffer: AlignedBuf) -> Option<Digest> {
-        let turn = Arc::clone(&self.hashing).acquire_owned().await.ok()?;
-        let hashing = move || {
-            let _turn = turn;
-            Digest::of(&buffer)
-        };
-        tokio::task::spawn_blocking(hashing).await.ok()
     }
 }
 

@@ -1,0 +1,163 @@
+//! The hashing pool: a thread per core that computes digests of blocks, and one queue before them.
+//!
+//! A block takes 300 µs, too long for a thread that serves requests. The threads take the next block from the queue themselves, so under load
+//! none of them sleeps between two blocks. The queue needs no bound of its own: each waiting block holds a pooled buffer.
+
+use crate::AlignedBuf;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+use types::{BLOCK_BYTES, Digest};
+
+/// Data of one block, with its digest.
+#[derive(Clone, Debug)]
+pub struct HashedBlock {
+    pub(crate) digest: Digest,
+    /// Nothing for a block of zeros.
+    pub(crate) data: Option<Bytes>,
+}
+
+impl HashedBlock {
+    /// SHA-256 of the data.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    fn of(data: AlignedBuf) -> HashedBlock {
+        if is_zero(&data) {
+            return HashedBlock {
+                digest: Digest::ZERO_BLOCK,
+                data: None,
+            };
+        }
+        HashedBlock {
+            digest: Digest::of(&data),
+            data: Some(data.freeze()),
+        }
+    }
+}
+
+/// The pool. Its threads end, after the block at hand, when it is dropped.
+pub struct HashPool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<(AlignedBuf, oneshot::Sender<HashedBlock>)>,
+    closed: bool,
+}
+
+impl HashPool {
+    /// Starts `threads` threads.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub fn start(threads: usize) -> io::Result<HashPool> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+        });
+        let pool = HashPool { shared };
+        for number in 0..threads.max(1) {
+            let shared = Arc::clone(&pool.shared);
+            let thread = std::thread::Builder::new().name(format!("hash-{number}"));
+            thread.spawn(move || shared.work())?;
+        }
+        Ok(pool)
+    }
+
+    /// The digest of a whole block; nothing when the pool has ended.
+    ///
+    /// # Panics
+    /// When the buffer is not one of 512 KiB.
+    pub async fn hash(&self, data: AlignedBuf) -> Option<HashedBlock> {
+        assert_eq!(data.len(), BLOCK_BYTES, "a block has 512 KiB");
+        let (answer, hashed) = oneshot::channel();
+        self.shared.queue().jobs.push_back((data, answer));
+        self.shared.filled.notify_one();
+        hashed.await.ok()
+    }
+}
+
+impl Drop for HashPool {
+    fn drop(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.filled.notify_all();
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        loop {
+            let queue = self.queue();
+            let empty = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed;
+            let filled = self.filled.wait_while(queue, empty);
+            let job = filled
+                .unwrap_or_else(PoisonError::into_inner)
+                .jobs
+                .pop_front();
+            let Some((data, answer)) = job else { return };
+            if !answer.is_closed() {
+                // A caller that went away since does not want its answer.
+                let _ = answer.send(HashedBlock::of(data));
+            }
+        }
+    }
+}
+
+fn is_zero(data: &[u8]) -> bool {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    data.chunks(ZEROS.len())
+        .all(|part| *part == ZEROS[..part.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BufferPool;
+
+    #[tokio::test]
+    async fn every_block_gets_its_own_digest() {
+        let pool = Arc::new(HashPool::start(2).unwrap());
+        let buffers = BufferPool::new(4, BLOCK_BYTES);
+        let hashes: Vec<_> = (0..16_u8)
+            .map(|byte| {
+                let (pool, buffers) = (Arc::clone(&pool), buffers.clone());
+                tokio::spawn(async move {
+                    let mut buffer = buffers.take().await;
+                    buffer.fill(byte);
+                    pool.hash(buffer).await.unwrap()
+                })
+            })
+            .collect();
+        for (byte, hashed) in (0..16_u8).zip(hashes) {
+            let hashed = hashed.await.unwrap();
+            assert_eq!(hashed.digest(), Digest::of(&[byte; BLOCK_BYTES]));
+            assert_eq!(hashed.data.is_none(), byte == 0, "zeros keep no data");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_last_zero_or_other_byte_makes_the_difference() {
+        let pool = HashPool::start(1).unwrap();
+        let buffers = BufferPool::new(1, BLOCK_BYTES);
+        let mut buffer = buffers.take().await;
+        buffer.fill(0);
+        buffer[BLOCK_BYTES - 1] = 1;
+        let hashed = pool.hash(buffer).await.unwrap();
+        assert_ne!(hashed.digest(), Digest::ZERO_BLOCK);
+        assert!(hashed.data.is_some());
+    }
+}
