@@ -3,6 +3,7 @@
 use super::{account, complete, plain_start, put, snapshot, start, try_put};
 use crate::testing::TestEngine;
 use crate::{Error, SnapshotState, StartSnapshot, Tag, TagSelector};
+use futures_util::FutureExt;
 use std::time::Duration;
 use types::{AccountId, SnapshotId, VolumeSize};
 
@@ -336,5 +337,36 @@ async fn a_deleted_snapshot_is_gone_at_once_in_every_state() {
             .await
             .unwrap(),
         []
+    );
+}
+
+/// A caller that goes away in the middle once left a deleted snapshot readable: the commit went on, what follows it did not.
+#[tokio::test]
+async fn verbs_go_on_to_their_end_when_the_caller_goes_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let test = TestEngine::open(dir.path()).await;
+    let deleted = snapshot(&test, &[(0, "a")]).await;
+    test.engine.readable(account(), deleted).await.unwrap();
+    let begun = Box::pin(test.engine.delete_snapshot(account(), deleted)).now_or_never();
+    assert!(begun.is_none(), "dropped before its end");
+    let mut gone = false;
+    for _ in 0..100_000 {
+        gone = test.engine.readable(account(), deleted).await.is_err();
+        if gone {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(gone, "the record in memory is forgotten");
+
+    let sealed = start(&test.engine).await;
+    let begun =
+        Box::pin(test.engine.complete_snapshot(super::completion(sealed, 0))).now_or_never();
+    assert!(begun.is_none(), "dropped before its end");
+    let view = test.settled(account(), sealed).await;
+    assert_eq!(
+        view.state,
+        SnapshotState::Completed,
+        "the finisher was told"
     );
 }
