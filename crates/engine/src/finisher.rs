@@ -10,7 +10,8 @@
 //! Invariants
 //! - A page's record exists before a committed root names the page, and the page is listed from the same commit on.
 //! - Whatever else goes wrong (I/O, a full disk, an unreadable page of the base) is retried for as long as the server runs.
-//! - Memory is one batch of entries and a few pages, whatever the size of the snapshot.
+//! - Memory is one batch of entries and some packs of pages (a run makes at most three pages an entry), whatever the size of the
+//!   snapshot and however scattered its entries.
 //!
 //! A crash anywhere leaves the snapshot sealed; the work begins again from the entries. Pages stored twice have one record: the
 //! second frame goes to `frees`. After a delete in between, nothing is listed, failed or completed any more: each transaction
@@ -170,9 +171,11 @@ impl Engine {
                 aggregate.update(digest.as_bytes());
             }
             own_count += entries.len() as u64;
-            update.apply(&entries).await?;
-            unstored.extend(update.take_pages());
-            self.store_full_packs(&record, &mut unstored).await?;
+            for run in entries.chunks(limits::FINISHER_RUN) {
+                update.apply(run).await?;
+                unstored.extend(update.take_pages());
+                self.store_full_packs(&record, &mut unstored).await?;
+            }
             if entries.len() < limits::FINISHER_ENTRIES as usize {
                 break;
             }

@@ -22,6 +22,9 @@ pub(crate) const PUT_ATTEMPTS: u32 = 4;
 /// Put entries that the finisher reads at a time: 480 KB of them.
 pub(crate) const FINISHER_ENTRIES: u32 = 10_000;
 
+/// Entries applied to the tree before the pages that this has made are stored: at most 3 MiB of them.
+pub(crate) const FINISHER_RUN: usize = 256;
+
 /// Pages that the finisher stores as one unit of I/O: about 1 MiB.
 pub(crate) const FINISHER_PAGES: usize = 256;
 
