@@ -47,7 +47,9 @@ mod tests;
 
 pub(crate) use key::StoreKey;
 
-use crate::{CHUNK_BYTES_MAX, ChunkId, ChunkKind, Codec, ContainerId, ContainerKind, Location};
+use crate::{
+    CHUNK_BYTES_MAX, ChunkId, ChunkKind, Codec, ContainerId, ContainerKind, FoundFrame, Location,
+};
 use types::{ChunkName, Digest, Domain};
 
 /// Bytes of a header, without the zeros that may follow it.
@@ -156,6 +158,17 @@ impl Header {
             container: self.container,
             offset: self.offset,
             length: self.packing.frame_bytes(self.stored_bytes),
+        }
+    }
+
+    /// What the header says to those outside.
+    pub(crate) fn found(&self) -> FoundFrame {
+        FoundFrame {
+            id: self.chunk,
+            location: self.location(),
+            digest: self.digest,
+            codec: self.codec,
+            stored_bytes: self.stored_bytes,
         }
     }
 

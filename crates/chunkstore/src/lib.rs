@@ -29,8 +29,8 @@ pub use buffer::{ALIGNMENT, AlignedBuf, BufferPool};
 pub use codec::CodecSetting;
 pub use error::Error;
 pub use local::{
-    FileIo, LocalOptions, LocalStore, RecoveredFrame, RecoveredSegment, SEGMENT_BYTES_FLOOR,
-    SegmentIo, SegmentReader, SegmentWriter, WriteMode,
+    FileIo, LocalOptions, LocalStore, RecoveredSegment, SEGMENT_BYTES_FLOOR, SegmentIo,
+    SegmentReader, SegmentWriter, WriteMode,
 };
 pub use metrics::{Count, Histogram, Metrics};
 #[cfg(feature = "objects")]
@@ -39,7 +39,7 @@ pub use objects::{ObjectChunks, ObjectOptions};
 pub use registry::MemoryRegistry;
 pub use store::{
     ChunkId, ChunkKind, ChunkStore, Codec, ContainerId, ContainerKind, ContainerRegistry,
-    ContainerState, ContainerStatus, Location, NewChunk, Stored,
+    ContainerState, ContainerStatus, FoundFrame, Location, NewChunk, Stored,
 };
 
 /// Most chunks in one [`ChunkStore::append`]: a batch takes a bounded part of the write queue.

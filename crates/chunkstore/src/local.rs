@@ -36,7 +36,7 @@ mod writer;
 
 pub use file_io::{FileIo, WriteMode};
 pub use io::{SegmentIo, SegmentReader, SegmentWriter};
-pub use recovery::{RecoveredFrame, RecoveredSegment};
+pub use recovery::RecoveredSegment;
 
 use crate::blocking::blocking;
 use crate::codec::CodecSetting;
@@ -44,8 +44,8 @@ use crate::encode::Encoding;
 use crate::frame::{FRAME_BYTES_MAX, StoreKey};
 use crate::metrics::Metrics;
 use crate::{
-    ChunkId, ChunkStore, ContainerId, ContainerRegistry, ContainerStatus, Error, Location,
-    NewChunk, Stored,
+    ChunkId, ChunkStore, ContainerId, ContainerRegistry, ContainerStatus, Error, FoundFrame,
+    Location, NewChunk, Stored,
 };
 use allocator::Allocator;
 use bytes::Bytes;
@@ -255,6 +255,32 @@ impl ChunkStore for LocalStore {
 
     fn containers(&self) -> BoxFuture<'_, Result<Vec<ContainerStatus>, Error>> {
         Box::pin(async move { Ok(self.shared.all()) })
+    }
+
+    fn frames(
+        &self,
+        container: ContainerId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<FoundFrame>, Error>> {
+        Box::pin(async move {
+            let status = self.complete(container)?;
+            let shared = Arc::clone(&self.shared);
+            blocking(&self.chores, move || {
+                recovery::frames(&shared, status, from, limit)
+            })
+            .await
+        })
+    }
+
+    fn remove_container(&self, container: ContainerId) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            match self.complete(container) {
+                Ok(status) => self.remove(status).await,
+                Err(Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 //! record leaves an object that nobody knows; [`ObjectChunks::remove_unrecorded`] finds it.
 //!
 //! Freeing gives back nothing at once: an object goes as a whole, once nothing in it is live
-//! ([`ObjectChunks::remove_container`]).
+//! ([`ChunkStore::remove_container`]).
 
 use crate::blocking::blocking;
 use crate::codec::{self, CodecSetting};
@@ -16,7 +16,7 @@ use crate::frame::{self, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, Header, Pack
 use crate::metrics::Metrics;
 use crate::{
     ChunkId, ChunkStore, ContainerId, ContainerKind, ContainerRegistry, ContainerState,
-    ContainerStatus, Error, Location, NewChunk, Stored, layout,
+    ContainerStatus, Error, FoundFrame, Location, NewChunk, Stored, layout,
 };
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, try_join_all};
@@ -85,8 +85,7 @@ impl ObjectChunks {
         }
     }
 
-    /// Removes a container in which nothing is live. May be repeated.
-    pub async fn remove_container(&self, status: ContainerStatus) -> Result<(), Error> {
+    async fn remove(&self, status: ContainerStatus) -> Result<(), Error> {
         let removed = ContainerStatus {
             state: ContainerState::Removed,
             ..status
@@ -185,6 +184,34 @@ impl ObjectChunks {
         Ok(stored)
     }
 
+    async fn find_frames(
+        &self,
+        container: ContainerId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<FoundFrame>, Error> {
+        let object = match self.objects.get(&path(container)).await {
+            Err(object_store::Error::NotFound { .. }) => return Err(Error::NotFound { container }),
+            answer => answer.map_err(failed("reading an object"))?,
+        };
+        let bytes = object.bytes().await.map_err(failed("reading an object"))?;
+        let (mut frames, mut offset) = (Vec::new(), from);
+        while frames.len() < limit {
+            let Some(unit) = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)) else {
+                break;
+            };
+            match Header::decode(&self.key, unit) {
+                Ok(header) if (header.container, header.offset) == (container, offset) => {
+                    frames.push(header.found());
+                    offset += u64::from(header.location().length);
+                }
+                _ if unit.is_empty() => break,
+                _ => offset += u64::from(frame::PACKED_ALIGNMENT),
+            }
+        }
+        Ok(frames)
+    }
+
     async fn read_chunk(&self, location: Location, chunk: ChunkId) -> Result<Bytes, Error> {
         let bytes = location.length as usize;
         let end = location.offset.checked_add(u64::from(location.length));
@@ -254,6 +281,25 @@ impl ChunkStore for ObjectChunks {
             let (_, mut known) = self.registry.known().await?;
             known.sort_by_key(|status| status.id);
             Ok(known)
+        })
+    }
+
+    fn frames(
+        &self,
+        container: ContainerId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<FoundFrame>, Error>> {
+        Box::pin(self.find_frames(container, from, limit))
+    }
+
+    fn remove_container(&self, container: ContainerId) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let (_, known) = self.registry.known().await?;
+            match known.into_iter().find(|status| status.id == container) {
+                Some(status) => self.remove(status).await,
+                None => self.delete(container).await,
+            }
         })
     }
 }
@@ -390,8 +436,8 @@ mod tests {
         let block = chunk(ChunkKind::Block, 1, 4000);
         let stored = append_one(&store, &block).await;
         let status = store.containers().await.unwrap()[0];
-        store.remove_container(status).await.unwrap();
-        store.remove_container(status).await.unwrap();
+        store.remove_container(status.id).await.unwrap();
+        store.remove_container(status.id).await.unwrap();
         assert_eq!(names(&objects).await, [""; 0]);
         assert_eq!(store.containers().await.unwrap(), []);
         let read = store.read(stored.location, block.id).await;

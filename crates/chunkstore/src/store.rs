@@ -62,6 +62,20 @@ pub enum ContainerState {
     Sealed = 2,
     /// Gone; the record stays, so that the id is never given out again.
     Removed = 3,
+    /// Complete, and no record may name a frame of it anew: what has no name is garbage for good.
+    Closed = 4,
+    /// Closed, and every frame in it without a name has been freed.
+    Settled = 5,
+}
+
+impl ContainerState {
+    /// Whether all its frames are there, so that no more will be appended.
+    pub fn is_complete(self) -> bool {
+        match self {
+            ContainerState::Sealed | ContainerState::Closed | ContainerState::Settled => true,
+            ContainerState::Open | ContainerState::Removed => false,
+        }
+    }
 }
 
 /// A container as the registry remembers it.
@@ -86,6 +100,21 @@ pub struct Location {
     pub offset: u64,
     /// Length of the whole frame (header, stored bytes, padding) in bytes.
     pub length: u32,
+}
+
+/// A frame found by its header, without a look at its payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FoundFrame {
+    /// Which chunk it holds, as its header says.
+    pub id: ChunkId,
+    /// Where it is.
+    pub location: Location,
+    /// The digest of the content, as its header says.
+    pub digest: Digest,
+    /// How it is encoded.
+    pub codec: Codec,
+    /// Bytes after encoding, without header and padding.
+    pub stored_bytes: u32,
 }
 
 /// A chunk to be stored.
@@ -125,6 +154,8 @@ pub struct Stored {
 /// - `free` gives the space of these frames back, at once (blocks in local segments) or with their container (pages,
 ///   objects). A later read of them gives an error or, where the space is not back yet, still their content; never other
 ///   content. It may be repeated, and locations in removed containers are ignored. Frames not named are untouched.
+/// - `frames` finds every frame whose header is whole, and nothing else: no bytes inside a payload are taken for a frame.
+/// - `remove_container` refuses one that may still be appended to with [`Error::Closed`]; afterwards reads of it answer [`Error::NotFound`].
 /// - A location is given out once, ever.
 /// - Not promised: order between concurrent appends, or that freed space returns at once.
 ///
@@ -142,6 +173,19 @@ pub trait ChunkStore: Send + Sync + 'static {
 
     /// The containers that exist, by id.
     fn containers(&self) -> BoxFuture<'_, Result<Vec<ContainerStatus>, Error>>;
+
+    /// Frames of a complete container whose headers are whole, by offset, from the offset `from` on, at most `limit`. Fewer
+    /// only at its end. What was freed is not among them, or still is where its space is not back yet.
+    fn frames(
+        &self,
+        container: ContainerId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<FoundFrame>, Error>>;
+
+    /// Removes a complete container with everything in it, durably. The caller has made sure that nothing in it is named,
+    /// nor ever will be. May be repeated, also after a crash; one that does not exist is gone.
+    fn remove_container(&self, container: ContainerId) -> BoxFuture<'_, Result<(), Error>>;
 }
 
 /// Where a store writes down its containers before it uses them.

@@ -74,6 +74,11 @@ impl Layout {
         self.root.join("segments")
     }
 
+    /// Where the engine sorts what memory does not hold; nothing in it outlives the process.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
     /// The credentials of the first start.
     pub fn credentials(&self) -> PathBuf {
         self.root.join("credentials")

@@ -155,6 +155,7 @@ async fn start_engine(
         buffers: buffers - buffers / 8,
         unverified_buffers: buffers / 8,
         hashing: HashPool::start(open::cores()).context("threads cannot be started")?,
+        scratch: data.layout().scratch(),
     });
     engine.metrics().register(metrics.registry());
     metrics

@@ -85,6 +85,8 @@ fn status(record: ContainerRecord) -> Result<ContainerStatus, Error> {
     let state = match record.state {
         1 => ContainerState::Open,
         2 => ContainerState::Sealed,
+        4 => ContainerState::Closed,
+        5 => ContainerState::Settled,
         other => return Err(unknown("state", other)),
     };
     Ok(ContainerStatus {

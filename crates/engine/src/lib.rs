@@ -4,6 +4,7 @@
 //! transactions of the catalog; it keeps the order "chunk durable, then record" (DESIGN 2.3, 1); and it runs the
 //! workers that finish, expire and clean up. `docs/concurrency.md` says what makes each pair of operations safe.
 
+mod audit;
 mod batcher;
 mod cache;
 mod complete_snapshot;
@@ -15,6 +16,7 @@ mod expiry;
 mod filter;
 mod finisher;
 mod frees;
+mod gc;
 mod get_block;
 mod hashing;
 mod limits;
@@ -27,6 +29,7 @@ mod put_batch;
 mod put_block;
 mod recovery;
 mod references;
+mod scrub;
 mod snapshot_frame;
 mod start_snapshot;
 mod tags;
@@ -36,17 +39,20 @@ pub mod testing;
 mod tests;
 mod worker;
 
+pub use audit::{AuditDepth, AuditOptions, AuditReport, Finding, audit};
 pub use chunkstore::{AlignedBuf, BufferPool};
 pub use complete_snapshot::CompleteSnapshot;
 pub use containers::ContainerCatalog;
 pub use describe_snapshots::{SnapshotState, SnapshotView};
 pub use error::Error;
+pub use gc::{Amount, CollectMode, CollectReport, Progress, SnapshotUsage, UsageTotals};
 pub use hashing::{HashPool, HashedBlock};
 pub use list_blocks::BlockList;
 pub use list_changed_blocks::{ChangedBlock, ChangedBlockList};
 pub use metrics::Metrics;
 pub use put_block::PutPermit;
 pub use recovery::settle_recovered;
+pub use scrub::{DamagedChunk, ScrubOptions, ScrubReport, Touched};
 pub use snapshot_frame::SnapshotFrame;
 pub use start_snapshot::{StartSnapshot, Started};
 pub use tags::{Tag, TagSelector};
@@ -61,6 +67,7 @@ use catalog::chunks::{ChunkKey, ChunkRecord};
 use catalog::snapshots::{SnapshotRecord, State};
 use catalog::{Db, DbExt};
 use chunkstore::ChunkStore;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use types::{AccountId, BLOCK_BYTES, Clock, Domain, Random, SnapshotId};
@@ -96,6 +103,8 @@ pub struct EngineOptions {
     pub unverified_buffers: usize,
     /// What computes digests.
     pub hashing: HashPool,
+    /// A directory of this engine's own, for what collection sorts beyond its memory; empty at the start.
+    pub scratch: PathBuf,
 }
 
 /// The store's verbs; clones share everything.
@@ -113,6 +122,8 @@ struct Inner {
     buffers: BufferPool,
     unverified_buffers: BufferPool,
     hashing: HashPool,
+    #[allow(dead_code, reason = "a sketch")]
+    scratch: PathBuf,
     page_cache: Arc<PageCache>,
     snapshots: SnapshotCache,
     known_chunks: Arc<ChunkCache>,
@@ -154,6 +165,7 @@ impl Engine {
                 buffers: BufferPool::new(options.buffers, BLOCK_BYTES),
                 unverified_buffers: BufferPool::new(options.unverified_buffers, BLOCK_BYTES),
                 hashing: options.hashing,
+                scratch: options.scratch,
                 page_cache: Arc::new(PageCache::new(options.page_cache_bytes)),
                 snapshots: SnapshotCache::new(limits::SNAPSHOT_CACHE, options.exclusive_catalog),
                 known_chunks,

@@ -84,6 +84,7 @@ impl TestEngine {
             buffers: 16,
             unverified_buffers: 2,
             hashing: HashPool::start(2).expect("threads can be started"),
+            scratch: directory.join("scratch"),
         });
         TestEngine {
             engine,

@@ -63,28 +63,22 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Removes a sealed container in which nothing is live. May be repeated; a container that does not exist is gone.
+    /// The status of a container that nothing is appended to any more.
+    pub(super) fn complete(&self, container: ContainerId) -> Result<ContainerStatus, Error> {
+        let status = self.shared.status(container);
+        let status = status.ok_or(Error::NotFound { container })?;
+        if status.state.is_complete() {
+            return Ok(status);
+        }
+        let reason = format!("segment {} may still be appended to", container.0);
+        Err(Error::Closed { reason })
+    }
+
+    /// Removes a segment in which nothing is live.
     ///
     /// In this order: cut the file down to its header, so that what a crash leaves behind is known to hold nothing;
     /// removed in the registry; then the file itself.
-    ///
-    /// # Errors
-    /// [`Error::Closed`] when it is still being appended to or recovered.
-    pub async fn remove_container(&self, container: ContainerId) -> Result<(), Error> {
-        let Some(status) = self.shared.status(container) else {
-            return Ok(());
-        };
-        if status.state != ContainerState::Sealed {
-            let reason = format!(
-                "segment {} is not sealed and cannot be removed",
-                container.0
-            );
-            return Err(Error::Closed { reason });
-        }
-        self.remove(status).await
-    }
-
-    async fn remove(&self, status: ContainerStatus) -> Result<(), Error> {
+    pub(super) async fn remove(&self, status: ContainerStatus) -> Result<(), Error> {
         let name = layout::segment_name(status.id, status.kind);
         let shared = Arc::clone(&self.shared);
         let cut = name.clone();

@@ -25,22 +25,11 @@ use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError};
 use super::shared::Shared;
 use crate::frame::{BLOCK_ALIGNMENT, HEADER_BYTES, Header, PACKED_ALIGNMENT};
 use crate::{
-    ChunkId, ContainerId, ContainerKind, ContainerState, ContainerStatus, Error, Location, layout,
+    ContainerId, ContainerKind, ContainerState, ContainerStatus, Error, FoundFrame, Location,
+    layout,
 };
 use std::collections::BTreeSet;
 use std::io;
-use types::Digest;
-
-/// A frame found in a segment that was open at the last end of the process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RecoveredFrame {
-    /// Which chunk it holds, as its header says.
-    pub id: ChunkId,
-    /// Where it is.
-    pub location: Location,
-    /// The digest of the content, as its header says.
-    pub digest: Digest,
-}
 
 /// What was found in one such segment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,7 +39,7 @@ pub struct RecoveredSegment {
     /// What it may hold.
     pub kind: ContainerKind,
     /// Every frame with a whole header, by offset.
-    pub frames: Vec<RecoveredFrame>,
+    pub frames: Vec<FoundFrame>,
     /// Runs of bytes between frames and behind the last that are not zeros and not frames: torn writes. Name them dead
     /// unless a record lies in them (which then is damaged).
     pub gaps: Vec<Location>,
@@ -107,11 +96,7 @@ fn check_known(
             )));
         }
     }
-    let sealed = || {
-        known
-            .iter()
-            .filter(|status| status.state == ContainerState::Sealed)
-    };
+    let sealed = || known.iter().filter(|status| status.state.is_complete());
     // Two are enough to tell another store's directory; reading them all would take as long as the store is large.
     let samples = sealed().min_by_key(|status| status.id).into_iter();
     let samples = samples.chain(sealed().max_by_key(|status| status.id));
@@ -215,6 +200,33 @@ fn holds_only_zeros(file: &dyn SegmentReader) -> io::Result<bool> {
 }
 
 fn scan(shared: &Shared, status: ContainerStatus) -> Result<RecoveredSegment, Error> {
+    let found = scan_from(shared, status, SEGMENT_HEADER_BYTES as u64, usize::MAX)?;
+    tracing::info!(
+        name = layout::segment_name(status.id, status.kind),
+        frames = found.frames.len(),
+        gaps = found.gaps.len(),
+        "scanned an open segment"
+    );
+    Ok(found)
+}
+
+/// At most `limit` frames of a segment from the offset `from` on, which is where a frame or a gap begins.
+pub(crate) fn frames(
+    shared: &Shared,
+    status: ContainerStatus,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<FoundFrame>, Error> {
+    let from = from.max(SEGMENT_HEADER_BYTES as u64);
+    Ok(scan_from(shared, status, from, limit)?.frames)
+}
+
+fn scan_from(
+    shared: &Shared,
+    status: ContainerStatus,
+    from: u64,
+    limit: usize,
+) -> Result<RecoveredSegment, Error> {
     let name = layout::segment_name(status.id, status.kind);
     let file = shared
         .io
@@ -232,15 +244,9 @@ fn scan(shared: &Shared, status: ContainerStatus) -> Result<RecoveredSegment, Er
             gaps: Vec::new(),
         },
     };
-    scan.run().map_err(failed("scanning a segment"))?;
-    let found = scan.found;
-    tracing::info!(
-        name,
-        frames = found.frames.len(),
-        gaps = found.gaps.len(),
-        "scanned an open segment"
-    );
-    Ok(found)
+    scan.run(from, limit)
+        .map_err(failed("scanning a segment"))?;
+    Ok(scan.found)
 }
 
 struct Scan<'a> {
@@ -252,19 +258,19 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    fn run(&mut self) -> io::Result<()> {
+    fn run(&mut self, from: u64, limit: usize) -> io::Result<()> {
         let step = match self.found.kind {
             ContainerKind::Blocks => u64::from(BLOCK_ALIGNMENT),
             ContainerKind::Pages => u64::from(PACKED_ALIGNMENT),
         };
-        let mut offset = SEGMENT_HEADER_BYTES as u64;
+        let mut offset = from;
         // After a frame of a block only the next header is wanted, half a megabyte on.
         let mut window_bytes = match self.found.kind {
             ContainerKind::Blocks => BLOCK_ALIGNMENT as usize,
             ContainerKind::Pages => WINDOW_BYTES,
         };
         let shared = self.shared;
-        loop {
+        while self.found.frames.len() < limit {
             let Some(unit) = self.unit(offset, step as usize, window_bytes)? else {
                 let Some(data) = self.data_behind_hole(offset)? else {
                     break;
@@ -278,14 +284,9 @@ impl Scan<'_> {
                 Ok(header)
                     if (header.container, header.offset) == (self.found.container, offset) =>
                 {
-                    let location = header.location();
-                    let frame = RecoveredFrame {
-                        id: header.chunk,
-                        location,
-                        digest: header.digest,
-                    };
+                    let frame = header.found();
                     self.found.frames.push(frame);
-                    offset += u64::from(location.length);
+                    offset += u64::from(frame.location.length);
                     if self.found.kind == ContainerKind::Blocks {
                         window_bytes = BLOCK_ALIGNMENT as usize;
                     }
