@@ -29,8 +29,8 @@ pub use buffer::{ALIGNMENT, AlignedBuf, BufferPool};
 pub use codec::CodecSetting;
 pub use error::Error;
 pub use local::{
-    FileIo, LocalOptions, LocalStore, RecoveredSegment, SEGMENT_BYTES_FLOOR, SegmentIo,
-    SegmentReader, SegmentWriter, WriteMode,
+    FileIo, LocalOptions, LocalStore, ReadOnlyStore, RecoveredSegment, SEGMENT_BYTES_FLOOR,
+    SegmentIo, SegmentReader, SegmentWriter, WriteMode, segment_store_ids,
 };
 pub use metrics::{Count, Histogram, Metrics};
 #[cfg(feature = "objects")]

@@ -26,6 +26,7 @@ mod freeing;
 mod io;
 mod keeper;
 mod queue;
+mod read_only;
 mod reader;
 mod recovery;
 mod segment;
@@ -36,6 +37,7 @@ mod writer;
 
 pub use file_io::{FileIo, WriteMode};
 pub use io::{SegmentIo, SegmentReader, SegmentWriter};
+pub use read_only::{ReadOnlyStore, segment_store_ids};
 pub use recovery::RecoveredSegment;
 
 use crate::blocking::blocking;

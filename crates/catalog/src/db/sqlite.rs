@@ -96,21 +96,45 @@ impl Sqlite {
         let counters = Arc::new(Counters::default());
         let (writes, queue) = mpsc::channel(WAITING_MAX);
         let writer = Writer::new(writer, queue, Arc::clone(&poison), Arc::clone(&counters));
-        let (reads, queue) = mpsc::channel(WAITING_MAX);
-        let queue = Arc::new(Mutex::new(queue));
         let mut sqlite = Sqlite {
             writes: Some(writes),
-            reads: Some(reads),
+            reads: None,
             poison,
             counters,
             threads: Vec::with_capacity(1 + readers),
         };
         sqlite.start("catalog-writer".to_owned(), move || writer.serve())?;
-        for number in 0..readers {
-            let session = open_reader(&path, reader_cache).map_err(|error| at(&path, error))?;
-            let reader = Reader::new(session, Arc::clone(&queue), Arc::clone(&sqlite.poison));
-            sqlite.start(format!("catalog-read-{number}"), move || reader.serve())?;
-        }
+        sqlite.start_readers(options.readers, || {
+            open_reader(&path, reader_cache, READ_WRITE).map_err(|error| at(&path, error))
+        })?;
+        Ok(sqlite)
+    }
+
+    /// Opens an existing database to read: nothing of it is written, recovered into the file or checkpointed, also when another process serves it
+    /// meanwhile. [`Db::write`] answers [`Error::Statement`]. What the WAL holds is seen. SQLite keeps its index of the WAL in the neighbour
+    /// `-shm`, which it makes where there is none, so the directory has to be writable or have one. Blocks.
+    ///
+    /// # Errors
+    /// As [`Sqlite::open`], and [`Error::Unavailable`] when there is no such file.
+    pub fn open_read_only(options: &SqliteOptions) -> Result<Sqlite, Error> {
+        let path = std::path::absolute(&options.path)
+            .map_err(|error| unavailable(&options.path, &error.to_string()))?;
+        let cache = options.cache_bytes / options.readers.get() as u64;
+        let mut sqlite = Sqlite {
+            writes: None,
+            reads: None,
+            poison: Arc::new(Poison::default()),
+            counters: Arc::new(Counters::default()),
+            threads: Vec::with_capacity(options.readers.get()),
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        sqlite.start_readers(options.readers, || {
+            let session = open_reader(&path, cache, flags).and_then(|session| {
+                check_header(&session.connection)?;
+                Ok(session)
+            });
+            session.map_err(|error| at(&path, error))
+        })?;
         Ok(sqlite)
     }
 
@@ -139,6 +163,21 @@ impl Sqlite {
         }
     }
 
+    fn start_readers(
+        &mut self,
+        readers: NonZeroUsize,
+        open: impl Fn() -> Result<Session, Error>,
+    ) -> Result<(), Error> {
+        let (reads, queue) = mpsc::channel(WAITING_MAX);
+        let queue = Arc::new(Mutex::new(queue));
+        for number in 0..readers.get() {
+            let reader = Reader::new(open()?, Arc::clone(&queue), Arc::clone(&self.poison));
+            self.start(format!("catalog-read-{number}"), move || reader.serve())?;
+        }
+        self.reads = Some(reads);
+        Ok(())
+    }
+
     fn start(&mut self, name: String, serve: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         let thread = std::thread::Builder::new()
             .name(name)
@@ -153,6 +192,11 @@ impl Sqlite {
 
 impl Db for Sqlite {
     fn write(&self, work: Work) -> BoxFuture<'_, Result<Outcome, Error>> {
+        // Only dropping takes the queue of a writer away.
+        if self.writes.is_none() {
+            let reason = "the catalog was opened to read".to_owned();
+            return Box::pin(async { Err(Error::Statement { reason }) });
+        }
         Box::pin(ask(self.writes.as_ref(), work))
     }
 
@@ -250,7 +294,7 @@ impl Poison {
 }
 
 fn open_writer(path: &Path, cache_bytes: u64) -> Result<Session, Error> {
-    let session = open_session(path, cache_bytes)?;
+    let session = open_session(path, cache_bytes, READ_WRITE)?;
     let connection = &session.connection;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
@@ -268,12 +312,9 @@ fn open_writer(path: &Path, cache_bytes: u64) -> Result<Session, Error> {
              PRAGMA journal_size_limit = {WAL_BYTES_KEPT};"
         ))
         .map_err(classify)?;
-    // Reading the schema checks the header, and that the file is as long as it says.
+    check_header(connection)?;
     let busy: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
-            row.get::<_, i64>(0)
-        })
-        .and_then(|_| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
         .map_err(classify)?;
     if busy != 0 {
         return Err(Error::Unavailable {
@@ -283,8 +324,15 @@ fn open_writer(path: &Path, cache_bytes: u64) -> Result<Session, Error> {
     Ok(session)
 }
 
-fn open_reader(path: &Path, cache_bytes: u64) -> Result<Session, Error> {
-    let session = open_session(path, cache_bytes)?;
+/// Reading the schema checks the header, and that the file is as long as it says.
+fn check_header(connection: &Connection) -> Result<(), Error> {
+    let schema = "SELECT count(*) FROM sqlite_schema";
+    let rows = connection.query_row(schema, [], |row| row.get::<_, i64>(0));
+    rows.map(drop).map_err(classify)
+}
+
+fn open_reader(path: &Path, cache_bytes: u64, flags: OpenFlags) -> Result<Session, Error> {
+    let session = open_session(path, cache_bytes, flags)?;
     session
         .connection
         .pragma_update(None, "query_only", true)
@@ -292,10 +340,11 @@ fn open_reader(path: &Path, cache_bytes: u64) -> Result<Session, Error> {
     Ok(session)
 }
 
-fn open_session(path: &Path, cache_bytes: u64) -> Result<Session, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+const READ_WRITE: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_CREATE);
+
+fn open_session(path: &Path, cache_bytes: u64, flags: OpenFlags) -> Result<Session, Error> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(classify)?;
     connection.busy_timeout(BUSY_WAIT).map_err(classify)?;
     connection

@@ -53,20 +53,28 @@ impl FileIo {
     /// # Errors
     /// When it cannot be opened or the trial write fails for another reason than `O_DIRECT`.
     pub fn open(path: &Path, mode: WriteMode) -> io::Result<FileIo> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(path, flags, Mode::empty())?;
-        let mut io = FileIo {
-            path: path.to_owned(),
-            dir,
-            direct: false,
-            warned: Arc::default(),
-        };
+        let mut io = FileIo::open_to_read(path)?;
         match mode {
             WriteMode::Buffered => {}
             WriteMode::Detect => io.direct = io.try_direct()?,
         }
         tracing::info!(path = %path.display(), direct = io.direct, "segments are written");
         Ok(io)
+    }
+
+    /// Opens the directory, which must exist, without a trial of how to write: changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open_to_read(path: &Path) -> io::Result<FileIo> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(FileIo {
+            path: path.to_owned(),
+            dir,
+            direct: false,
+            warned: Arc::default(),
+        })
     }
 
     /// Whether writes go around the page cache.

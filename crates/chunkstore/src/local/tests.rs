@@ -4,6 +4,7 @@ mod batching;
 mod faults;
 mod foreign;
 mod power_cut;
+mod read_only;
 mod segments;
 
 use super::*;

@@ -437,3 +437,59 @@ async fn write_until_the_disk_fails() {
         (0..10).collect::<Vec<_>>()
     );
 }
+
+#[tokio::test]
+async fn opened_to_read_it_sees_the_wal_and_changes_no_byte() {
+    let fresh = FreshSqlite::new();
+    run(&*fresh.db(), CREATE, vec![]).await.unwrap();
+    write_pairs(&*fresh.db(), 0..10).await;
+    let crashed = tempfile::tempdir().unwrap();
+    copy_files(fresh.directory(), crashed.path());
+    let bytes = |name: &str| fs::read(crashed.path().join(name)).unwrap();
+    let before = (bytes("catalog.db"), bytes("catalog.db-wal"));
+    assert!(!before.1.is_empty(), "there is something to recover");
+
+    let options = sqlite_options(&crashed.path().join("catalog.db"));
+    let db = Sqlite::open_read_only(&options).unwrap();
+    let expected: Vec<i64> = (0..20).collect();
+    assert_eq!(numbers(&db, ALL).await.unwrap(), expected);
+    let refused = run(&db, "DELETE FROM numbers", vec![]).await;
+    assert!(
+        matches!(refused, Err(Error::Statement { .. })),
+        "{refused:?}"
+    );
+    let refused = db
+        .view(|txn| txn.execute("DELETE FROM numbers", vec![]))
+        .await;
+    assert!(
+        matches!(refused, Err(Error::Statement { .. })),
+        "{refused:?}"
+    );
+    drop(db);
+    assert!((bytes("catalog.db"), bytes("catalog.db-wal")) == before);
+}
+
+#[tokio::test]
+async fn opened_to_read_it_follows_the_process_that_writes() {
+    let fresh = FreshSqlite::new();
+    run(&*fresh.db(), CREATE, vec![]).await.unwrap();
+    let options = sqlite_options(&fresh.directory().join("catalog.db"));
+    let db = Sqlite::open_read_only(&options).unwrap();
+    for round in 1..=3 {
+        write_pairs(&*fresh.db(), round - 1..round).await;
+        let seen = numbers(&db, ALL).await.unwrap();
+        assert_eq!(seen.len() as i64, 2 * round);
+    }
+}
+
+#[test]
+fn opened_to_read_there_must_be_something() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.db");
+    let opened = Sqlite::open_read_only(&sqlite_options(&path));
+    assert!(matches!(opened, Err(Error::Unavailable { .. })));
+    assert!(!path.exists());
+    fs::write(&path, [7; 8_192]).unwrap();
+    let opened = Sqlite::open_read_only(&sqlite_options(&path));
+    assert!(matches!(opened, Err(Error::Corrupt { .. })));
+}
