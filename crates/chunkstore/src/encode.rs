@@ -96,17 +96,7 @@ impl Encoding {
     /// # Panics
     /// When the batch has more than [`BATCH_CHUNKS_MAX`] chunks or one of more than [`CHUNK_BYTES_MAX`] bytes.
     pub(crate) async fn encode(&self, batch: Vec<NewChunk>) -> Result<Vec<Encoded>, Error> {
-        assert!(
-            batch.len() <= BATCH_CHUNKS_MAX,
-            "a batch has at most {BATCH_CHUNKS_MAX} chunks"
-        );
-        for chunk in &batch {
-            let bytes = chunk.data.len();
-            assert!(
-                bytes <= CHUNK_BYTES_MAX,
-                "a chunk has at most {CHUNK_BYTES_MAX} bytes"
-            );
-        }
+        check(&batch);
         let bytes: usize = batch.iter().map(|chunk| chunk.data.len()).sum();
         let work = Arc::clone(&self.work);
         let encode = move || batch.iter().map(|chunk| work.encode(chunk)).collect();
@@ -114,6 +104,26 @@ impl Encoding {
             return Ok(encode());
         }
         blocking(&self.threads, move || Ok(encode())).await
+    }
+
+    /// The same on this thread, however long it takes.
+    pub(crate) fn encode_here(&self, batch: &[NewChunk]) -> Vec<Encoded> {
+        check(batch);
+        batch.iter().map(|chunk| self.work.encode(chunk)).collect()
+    }
+}
+
+fn check(batch: &[NewChunk]) {
+    assert!(
+        batch.len() <= BATCH_CHUNKS_MAX,
+        "a batch has at most {BATCH_CHUNKS_MAX} chunks"
+    );
+    for chunk in batch {
+        let bytes = chunk.data.len();
+        assert!(
+            bytes <= CHUNK_BYTES_MAX,
+            "a chunk has at most {CHUNK_BYTES_MAX} bytes"
+        );
     }
 }
 

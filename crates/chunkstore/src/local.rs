@@ -29,7 +29,8 @@ mod queue;
 mod read_only;
 mod reader;
 mod recovery;
-mod segment;
+pub(crate) mod scan;
+pub(crate) mod segment;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -49,10 +50,10 @@ use crate::{
     ChunkId, ChunkStore, ContainerId, ContainerRegistry, ContainerStatus, Error, FoundFrame,
     Location, NewChunk, Stored,
 };
-use allocator::Allocator;
+use allocator::{Allocator, KeeperSeat};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use keeper::{Keeper, Task};
+use keeper::{Keeper, KeeperThread, Task};
 use queue::Queue;
 use reader::Reader;
 use segment::SEGMENT_HEADER_BYTES;
@@ -116,7 +117,15 @@ pub struct LocalStore {
     batch_bytes_max: u64,
     /// Segments that were open at the last end of the process and are not sealed yet.
     recovered: Mutex<BTreeMap<ContainerId, RecoveredSegment>>,
-    threads: Mutex<Threads>,
+    hands: Hands,
+}
+
+/// Who does the work of a store.
+enum Hands {
+    /// Threads of its own.
+    Threads(Mutex<Threads>),
+    /// Those who call it, in place, while they wait.
+    Caller(Box<Mutex<Writer>>),
 }
 
 struct Threads {
@@ -136,6 +145,26 @@ impl LocalStore {
     /// # Panics
     /// When the options contradict each other.
     pub async fn open(options: LocalOptions) -> Result<(LocalStore, Vec<RecoveredSegment>), Error> {
+        LocalStore::open_with(options, Some(Handle::current())).await
+    }
+
+    /// The same without any thread: all work is done in place, by those who call the store, so that a run can be repeated
+    /// exactly. The registry has to answer at once.
+    ///
+    /// # Errors
+    /// As [`LocalStore::open`].
+    #[cfg(any(test, feature = "test-support"))]
+    pub async fn open_without_threads(
+        options: LocalOptions,
+    ) -> Result<(LocalStore, Vec<RecoveredSegment>), Error> {
+        LocalStore::open_with(options, None).await
+    }
+
+    /// With threads when there is a runtime that they may wait on.
+    async fn open_with(
+        options: LocalOptions,
+        runtime: Option<Handle>,
+    ) -> Result<(LocalStore, Vec<RecoveredSegment>), Error> {
         options.check();
         let (highest, known) = options.registry.known().await?;
         let shared = Arc::new(Shared {
@@ -154,36 +183,31 @@ impl LocalStore {
         let scanned = Arc::clone(&shared);
         let chores = Arc::new(Semaphore::new(CHORES_MAX));
         let recovery = move || recovery::recover(&scanned, highest, &known);
-        let recovered = blocking(&chores, recovery).await?;
+        let recovered = match &runtime {
+            Some(_) => blocking(&chores, recovery).await?,
+            None => recovery()?,
+        };
         let (codec, encoders) = (options.codec, options.encoders);
         let (key, metrics) = (shared.key.clone(), Arc::clone(&shared.metrics));
         let encoding = Encoding::new(codec, key, encoders, metrics);
-        let (tasks, keeper_tasks) = channel();
-        let allocator = Arc::new(Allocator::new(tasks.clone()));
         let queue = Arc::new(Queue::new(Arc::clone(&shared.metrics)));
         // A batch leaves room for others in the smallest segment.
         let half = (options.segment_bytes_min - SEGMENT_HEADER_BYTES as u64) / 2;
         let batch_bytes_max = BATCH_BYTES_MAX.min(half / 4096 * 4096);
         let keeper = Keeper {
             shared: Arc::clone(&shared),
-            allocator: Arc::clone(&allocator),
-            runtime: Handle::current(),
+            runtime,
         };
-        let mut writers = Vec::new();
-        for stream in 0..STREAMS {
-            let parts = (
-                Arc::clone(&shared),
-                Arc::clone(&queue),
-                Arc::clone(&allocator),
-            );
-            let writer = Writer::new(parts.0, parts.1, parts.2, batch_bytes_max);
-            writers.push(thread(format!("chunk-writer-{stream}"), move || {
-                writer.run()
-            })?);
-        }
-        let keeper = thread("segment-keeper".to_owned(), move || {
-            keeper.run(keeper_tasks)
-        })?;
+        let writer = |allocator: &Arc<Allocator>| {
+            let (shared, queue) = (Arc::clone(&shared), Arc::clone(&queue));
+            Writer::new(shared, queue, Arc::clone(allocator), batch_bytes_max)
+        };
+        let hands = if keeper.runtime.is_some() {
+            Hands::Threads(Mutex::new(start_threads(keeper, writer)?))
+        } else {
+            let allocator = Arc::new(Allocator::new(KeeperSeat::Caller(keeper)));
+            Hands::Caller(Box::new(Mutex::new(writer(&allocator))))
+        };
         let store = LocalStore {
             reader: Arc::new(Reader::new(Arc::clone(&shared))),
             shared,
@@ -198,11 +222,7 @@ impl LocalStore {
                     .map(|found| (found.container, found.clone()))
                     .collect(),
             ),
-            threads: Mutex::new(Threads {
-                writers,
-                keeper: Some(keeper),
-                tasks,
-            }),
+            hands,
         };
         Ok((store, recovered))
     }
@@ -216,7 +236,14 @@ impl LocalStore {
     pub async fn close(&self) {
         self.queue.close();
         let (writers, keeper, tasks) = {
-            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let threads = match &self.hands {
+                Hands::Threads(threads) => threads,
+                Hands::Caller(writer) => {
+                    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                    return writer.run_waiting();
+                }
+            };
+            let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
             let writers = std::mem::take(&mut threads.writers);
             (writers, threads.keeper.take(), threads.tasks.clone())
         };
@@ -229,6 +256,31 @@ impl LocalStore {
             keeper.map(JoinHandle::join)
         });
         drop(ended.await);
+    }
+}
+
+impl LocalStore {
+    /// Runs work that may take its time behind reads and writes.
+    async fn chore<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.work(&self.chores, work).await
+    }
+
+    /// Runs work that blocks, on a thread for it or in place; there, others get a turn before.
+    async fn work<T: Send + 'static>(
+        &self,
+        permits: &Arc<Semaphore>,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        match &self.hands {
+            Hands::Threads(_) => blocking(permits, work).await,
+            Hands::Caller(_) => {
+                tokio::task::yield_now().await;
+                work()
+            }
+        }
     }
 }
 
@@ -247,7 +299,8 @@ impl ChunkStore for LocalStore {
                 return Ok(content);
             }
             let reader = Arc::clone(&self.reader);
-            blocking(&self.reading, move || reader.read(location, id)).await
+            self.work(&self.reading, move || reader.read(location, id))
+                .await
         })
     }
 
@@ -268,10 +321,8 @@ impl ChunkStore for LocalStore {
         Box::pin(async move {
             let status = self.complete(container)?;
             let shared = Arc::clone(&self.shared);
-            blocking(&self.chores, move || {
-                recovery::frames(&shared, status, from, limit)
-            })
-            .await
+            self.chore(move || recovery::frames(&shared, status, from, limit))
+                .await
         })
     }
 
@@ -289,10 +340,11 @@ impl ChunkStore for LocalStore {
 impl Drop for LocalStore {
     fn drop(&mut self) {
         self.queue.close();
-        let threads = self
-            .threads
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let threads = match &mut self.hands {
+            Hands::Threads(threads) => threads,
+            Hands::Caller(_) => return,
+        };
+        let threads = threads.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Writers may still need a segment; the keeper ends after them.
         let (writers, tasks) = (std::mem::take(&mut threads.writers), threads.tasks.clone());
         if writers.is_empty() {
@@ -338,6 +390,32 @@ impl LocalOptions {
         assert!(self.encoders > 0, "nothing would be encoded");
         const { assert!(2 * FRAME_BYTES_MAX as u64 + 8192 <= SEGMENT_BYTES_FLOOR) };
     }
+}
+
+/// Starts the writers and the keeper.
+fn start_threads(
+    keeper: Keeper,
+    writer: impl Fn(&Arc<Allocator>) -> Writer,
+) -> Result<Threads, Error> {
+    let (tasks, keeper_tasks) = channel();
+    let seat = KeeperSeat::Thread(Mutex::new(tasks.clone()));
+    let allocator = Arc::new(Allocator::new(seat));
+    let mut writers = Vec::new();
+    for stream in 0..STREAMS {
+        let writer = writer(&allocator);
+        writers.push(thread(format!("chunk-writer-{stream}"), move || {
+            writer.run()
+        })?);
+    }
+    let keeper = KeeperThread { keeper, allocator };
+    let keeper = thread("segment-keeper".to_owned(), move || {
+        keeper.run(keeper_tasks)
+    })?;
+    Ok(Threads {
+        writers,
+        keeper: Some(keeper),
+        tasks,
+    })
 }
 
 fn thread(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {

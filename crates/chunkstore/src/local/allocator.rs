@@ -8,7 +8,7 @@
 //! - A place is given out once; a segment that failed gives out no more.
 //! - A segment is recorded as open in the registry before its first place is given out.
 
-use super::keeper::Task;
+use super::keeper::{Keeper, Task};
 use super::segment::{Next, Segment};
 use crate::{ContainerKind, Error};
 use std::sync::mpsc::Sender;
@@ -22,11 +22,18 @@ pub(crate) struct Placement {
 }
 
 /// The open segments.
-#[derive(Debug)]
 pub(crate) struct Allocator {
     blocks: Lane,
     pages: Lane,
-    keeper: Mutex<Sender<Task>>,
+    keeper: KeeperSeat,
+}
+
+/// Where the keeper works.
+pub(crate) enum KeeperSeat {
+    /// On a thread of its own, which takes its tasks from here.
+    Thread(Mutex<Sender<Task>>),
+    /// On the thread of whoever asks, while it waits.
+    Caller(Keeper),
 }
 
 #[derive(Debug, Default)]
@@ -52,11 +59,11 @@ enum Spare {
 }
 
 impl Allocator {
-    pub(crate) fn new(keeper: Sender<Task>) -> Allocator {
+    pub(crate) fn new(keeper: KeeperSeat) -> Allocator {
         Allocator {
             blocks: Lane::default(),
             pages: Lane::default(),
-            keeper: Mutex::new(keeper),
+            keeper,
         }
     }
 
@@ -105,10 +112,7 @@ impl Allocator {
     /// Takes note of what the keeper has prepared.
     pub(crate) fn prepared(&self, kind: ContainerKind, outcome: Result<Arc<Segment>, Error>) {
         let lane = self.lane(kind);
-        lane.state().spare = match outcome {
-            Ok(segment) => Spare::Ready(segment),
-            Err(error) => Spare::Failed(error),
-        };
+        lane.state().spare = Spare::of(outcome);
         lane.changed.notify_all();
     }
 
@@ -116,22 +120,23 @@ impl Allocator {
     pub(crate) fn after(&self, segment: &Arc<Segment>, next: Next) {
         match next {
             Next::Nothing => {}
-            // Without a keeper the store is closing, and the segment is recovered at the next start.
-            Next::Seal => drop(self.send(Task::Seal(Arc::clone(segment)))),
+            Next::Seal => match &self.keeper {
+                // Without a keeper the store is closing, and the segment is recovered at the next start.
+                KeeperSeat::Thread(tasks) => drop(send(tasks, Task::Seal(Arc::clone(segment)))),
+                KeeperSeat::Caller(keeper) => keeper.seal(segment),
+            },
         }
     }
 
     fn prepare(&self, state: &mut LaneState, kind: ContainerKind) -> Result<(), Error> {
-        self.send(Task::Prepare(kind))?;
-        state.spare = Spare::Preparing;
+        state.spare = match &self.keeper {
+            KeeperSeat::Thread(tasks) => {
+                send(tasks, Task::Prepare(kind))?;
+                Spare::Preparing
+            }
+            KeeperSeat::Caller(keeper) => Spare::of(keeper.prepare(kind)),
+        };
         Ok(())
-    }
-
-    fn send(&self, task: Task) -> Result<(), Error> {
-        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        keeper.send(task).map_err(|_| Error::Closed {
-            reason: "its keeper has ended".to_owned(),
-        })
     }
 
     fn lane(&self, kind: ContainerKind) -> &Lane {
@@ -140,6 +145,22 @@ impl Allocator {
             ContainerKind::Pages => &self.pages,
         }
     }
+}
+
+impl Spare {
+    fn of(outcome: Result<Arc<Segment>, Error>) -> Spare {
+        match outcome {
+            Ok(segment) => Spare::Ready(segment),
+            Err(error) => Spare::Failed(error),
+        }
+    }
+}
+
+fn send(tasks: &Mutex<Sender<Task>>, task: Task) -> Result<(), Error> {
+    let tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+    tasks.send(task).map_err(|_| Error::Closed {
+        reason: "its keeper has ended".to_owned(),
+    })
 }
 
 impl Lane {

@@ -1,15 +1,19 @@
 //! Appending: a batch becomes parts that each fit into one write, and is stored when all of them are.
 
-use super::LocalStore;
 use super::writer::BATCH_FRAMES_MAX;
+use super::{Hands, LocalStore};
 use crate::encode::Encoded;
 use crate::frame::{self, Packing};
 use crate::{ContainerKind, Error, NewChunk, Stored};
+use std::sync::PoisonError;
 
 impl LocalStore {
     pub(super) async fn append_batch(&self, batch: Vec<NewChunk>) -> Result<Vec<Stored>, Error> {
         let count = batch.len();
-        let encoded = self.encoding.encode(batch).await?;
+        let encoded = match &self.hands {
+            Hands::Threads(_) => self.encoding.encode(batch).await?,
+            Hands::Caller(_) => self.encoding.encode_here(&batch),
+        };
         let mut waiting = Vec::new();
         for part in self.split(encoded) {
             let Part {
@@ -19,6 +23,7 @@ impl LocalStore {
                 bytes,
             } = part;
             waiting.push((numbers, self.queue.push(kind, frames, bytes).await?));
+            self.lend_a_hand().await;
         }
         let mut stored: Vec<Option<Stored>> = vec![None; count];
         for (numbers, receiver) in waiting {
@@ -33,6 +38,15 @@ impl LocalStore {
             .into_iter()
             .map(|one| one.expect("each chunk is in one part"))
             .collect())
+    }
+
+    /// Without threads of its own, the store writes on those of its callers. Others may join the batch before.
+    async fn lend_a_hand(&self) {
+        if let Hands::Caller(writer) = &self.hands {
+            tokio::task::yield_now().await;
+            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.run_waiting();
+        }
     }
 
     /// Parts that each fit into one write: of one kind, of bounded size, in order.

@@ -10,7 +10,6 @@ use super::keeper::truncate;
 use super::recovery::RecoveredSegment;
 use super::segment::SEGMENT_HEADER_BYTES;
 use super::shared::Shared;
-use crate::blocking::blocking;
 use crate::{
     ContainerId, ContainerKind, ContainerState, ContainerStatus, Error, Location, frame, layout,
 };
@@ -48,7 +47,7 @@ impl LocalStore {
             }
             let shared = Arc::clone(&self.shared);
             let name = layout::segment_name(segment, found.kind);
-            blocking(&self.chores, move || truncate(&shared, &name, end)).await?;
+            self.chore(move || truncate(&shared, &name, end)).await?;
             let state = ContainerState::Sealed;
             let status = ContainerStatus {
                 id: segment,
@@ -82,10 +81,8 @@ impl LocalStore {
         let name = layout::segment_name(status.id, status.kind);
         let shared = Arc::clone(&self.shared);
         let cut = name.clone();
-        blocking(&self.chores, move || {
-            truncate(&shared, &cut, SEGMENT_HEADER_BYTES as u64)
-        })
-        .await?;
+        self.chore(move || truncate(&shared, &cut, SEGMENT_HEADER_BYTES as u64))
+            .await?;
         self.shared
             .registry
             .record(ContainerStatus {
@@ -96,7 +93,7 @@ impl LocalStore {
         self.shared.forget(status.id);
         self.reader.close(status.id);
         let shared = Arc::clone(&self.shared);
-        blocking(&self.chores, move || {
+        self.chore(move || {
             shared
                 .io
                 .remove(&name)
@@ -148,7 +145,7 @@ impl LocalStore {
             }
         }
         let shared = Arc::clone(&self.shared);
-        blocking(&self.chores, move || {
+        self.chore(move || {
             runs.into_iter()
                 .try_for_each(|(id, runs)| punch(&shared, id, &runs))
         })

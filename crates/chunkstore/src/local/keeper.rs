@@ -1,4 +1,4 @@
-//! The thread that creates and seals segments, so that writers never do.
+//! Creates and seals segments, on a thread of its own, so that writers never do.
 //!
 //! Creating, in this order: an id from the registry; the file, its space set aside; its header; sync of the file and of
 //! the directory; open in the registry; only then the first frame. A crash before the record leaves a file without
@@ -15,6 +15,7 @@ use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
 use super::shared::Shared;
 use crate::buffer::Aligned;
 use crate::{ContainerKind, ContainerState, ContainerStatus, Error, layout};
+use futures_util::FutureExt;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -31,48 +32,77 @@ pub(crate) enum Task {
     Stop,
 }
 
-pub(crate) struct Keeper {
-    pub(crate) shared: Arc<Shared>,
+/// The keeper's thread.
+pub(crate) struct KeeperThread {
+    pub(crate) keeper: Keeper,
     pub(crate) allocator: Arc<Allocator>,
-    /// The registry is asynchronous; this thread may wait.
-    pub(crate) runtime: Handle,
 }
 
-impl Keeper {
+impl KeeperThread {
     /// Works until told to stop.
     pub(crate) fn run(self, tasks: Receiver<Task>) {
         for task in tasks {
             match task {
-                Task::Prepare(kind) => {
-                    let outcome = self.create(kind);
-                    if let Err(error) = &outcome {
-                        tracing::warn!(
-                            ?kind,
-                            error = error as &dyn std::error::Error,
-                            "no new segment"
-                        );
-                    }
-                    self.allocator.prepared(kind, outcome);
-                }
-                Task::Seal(segment) => {
-                    if let Err(error) = self.seal(&segment) {
-                        let id = segment.id.0;
-                        tracing::warn!(
-                            segment = id,
-                            error = &error as &dyn std::error::Error,
-                            "a full segment stays open until the next start"
-                        );
-                    }
-                }
+                Task::Prepare(kind) => self.allocator.prepared(kind, self.keeper.prepare(kind)),
+                Task::Seal(segment) => self.keeper.seal(&segment),
                 Task::Stop => break,
             }
+        }
+    }
+}
+
+impl Drop for KeeperThread {
+    /// Nobody waits for a keeper that is gone, not even one that panicked.
+    fn drop(&mut self) {
+        for kind in [ContainerKind::Blocks, ContainerKind::Pages] {
+            let reason = "its keeper has ended".to_owned();
+            self.allocator.prepared(kind, Err(Error::Closed { reason }));
+        }
+    }
+}
+
+pub(crate) struct Keeper {
+    pub(crate) shared: Arc<Shared>,
+    /// The registry is asynchronous: this waits for it. Without, its answers have to be ready at once.
+    pub(crate) runtime: Option<Handle>,
+}
+
+impl Keeper {
+    /// A new segment, ready for its first frame.
+    pub(crate) fn prepare(&self, kind: ContainerKind) -> Result<Arc<Segment>, Error> {
+        self.create(kind).inspect_err(|error| {
+            tracing::warn!(
+                ?kind,
+                error = error as &dyn std::error::Error,
+                "no new segment"
+            );
+        })
+    }
+
+    /// Seals a segment that is full.
+    pub(crate) fn seal(&self, segment: &Segment) {
+        if let Err(error) = self.truncate_and_record(segment) {
+            tracing::warn!(
+                segment = segment.id.0,
+                error = &error as &dyn std::error::Error,
+                "a full segment stays open until the next start"
+            );
+        }
+    }
+
+    fn wait<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(call),
+            None => call
+                .now_or_never()
+                .unwrap_or_else(|| Err(Error::Registry("it does not answer at once".into()))),
         }
     }
 
     fn create(&self, kind: ContainerKind) -> Result<Arc<Segment>, Error> {
         let shared = &self.shared;
         let allocated_bytes = shared.next_segment_bytes(kind)?;
-        let id = self.runtime.block_on(shared.registry.reserve())?;
+        let id = self.wait(shared.registry.reserve())?;
         let name = layout::segment_name(id, kind);
         let header = SegmentHeader {
             id,
@@ -91,7 +121,7 @@ impl Keeper {
             state: ContainerState::Open,
             bytes: allocated_bytes,
         };
-        self.runtime.block_on(shared.registry.record(status))?;
+        self.wait(shared.registry.record(status))?;
         shared.remember(status);
         tracing::debug!(segment = id.0, ?kind, allocated_bytes, "segment opened");
         Ok(Arc::new(Segment::new(header)))
@@ -115,7 +145,7 @@ impl Keeper {
             .map_err(failed("syncing the segment directory"))
     }
 
-    fn seal(&self, segment: &Segment) -> Result<(), Error> {
+    fn truncate_and_record(&self, segment: &Segment) -> Result<(), Error> {
         let (shared, bytes) = (&self.shared, segment.end());
         truncate(shared, &segment.name(), bytes)?;
         let status = ContainerStatus {
@@ -124,19 +154,9 @@ impl Keeper {
             state: ContainerState::Sealed,
             bytes,
         };
-        self.runtime.block_on(shared.registry.record(status))?;
+        self.wait(shared.registry.record(status))?;
         shared.remember(status);
         Ok(())
-    }
-}
-
-impl Drop for Keeper {
-    /// Nobody waits for a keeper that is gone, not even one that panicked.
-    fn drop(&mut self) {
-        for kind in [ContainerKind::Blocks, ContainerKind::Pages] {
-            let reason = "its keeper has ended".to_owned();
-            self.allocator.prepared(kind, Err(Error::Closed { reason }));
-        }
     }
 }
 

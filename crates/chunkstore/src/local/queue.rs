@@ -93,19 +93,24 @@ impl Queue {
 
     /// Waits for jobs and takes what fits into one batch, all of one kind; `None` once the queue is closed and empty.
     pub(crate) fn next_batch(&self, bytes_max: u64, frames_max: usize) -> Option<Vec<Job>> {
-        let mut state = self.state();
-        let kind = loop {
-            if let Some(kind) = state.oldest() {
-                break kind;
-            }
-            if state.closed {
-                return None;
-            }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        };
+        let waits = |state: &mut State| state.oldest().is_none() && !state.closed;
+        let state = self.changed.wait_while(self.state(), waits);
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        self.take_batch(state, bytes_max, frames_max)
+    }
+
+    /// The same without waiting: `None` when nothing is queued.
+    pub(crate) fn waiting_batch(&self, bytes_max: u64, frames_max: usize) -> Option<Vec<Job>> {
+        self.take_batch(self.state(), bytes_max, frames_max)
+    }
+
+    fn take_batch(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        bytes_max: u64,
+        frames_max: usize,
+    ) -> Option<Vec<Job>> {
+        let kind = state.oldest()?;
         let lane = state.lane(kind);
         let (mut batch, mut bytes, mut frames) = (Vec::new(), 0, 0);
         while let Some((_, job)) = lane.front() {

@@ -125,3 +125,16 @@ async fn keeps_the_contract_on_the_faulty_disk_without_faults() {
     );
     crate::contract::run(&|| factory()).await;
 }
+
+#[tokio::test]
+async fn keeps_the_contract_without_threads() {
+    crate::contract::run(&|| {
+        let io = Arc::new(FaultyIo::new(1 << 40));
+        let options = options(io, &Arc::new(MemoryRegistry::new()));
+        Box::pin(async move {
+            let (store, _) = LocalStore::open_without_threads(options).await.unwrap();
+            Arc::new(store) as Arc<dyn ChunkStore>
+        })
+    })
+    .await;
+}

@@ -74,12 +74,26 @@ impl Writer {
             .queue
             .next_batch(self.batch_bytes_max, BATCH_FRAMES_MAX)
         {
-            let outcome = self.store(&jobs);
-            if outcome.is_err() {
-                self.shared.metrics.batches_failed.add(1);
-            }
-            answer(jobs, outcome);
+            self.serve(jobs);
         }
+    }
+
+    /// Works off what waits now.
+    pub(crate) fn run_waiting(&mut self) {
+        while let Some(jobs) = self
+            .queue
+            .waiting_batch(self.batch_bytes_max, BATCH_FRAMES_MAX)
+        {
+            self.serve(jobs);
+        }
+    }
+
+    fn serve(&mut self, jobs: Vec<Job>) {
+        let outcome = self.store(&jobs);
+        if outcome.is_err() {
+            self.shared.metrics.batches_failed.add(1);
+        }
+        answer(jobs, outcome);
     }
 
     /// Makes the jobs durable; answers where each frame is.
