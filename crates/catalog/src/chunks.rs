@@ -120,11 +120,7 @@ pub async fn find(
     txn: &mut dyn Txn,
     keys: &[ChunkKey],
 ) -> Result<HashMap<ChunkKey, ChunkRecord>, Error> {
-    let rows = keys
-        .iter()
-        .map(|(domain, name)| Ok([domain.number().try_into()?, name.as_bytes().into()]))
-        .collect::<Result<Vec<_>, Error>>()?;
-    let found = FIND.query(txn, &[], rows).await?;
+    let found = FIND.query(txn, &[], key_rows(keys)?).await?;
     found
         .iter()
         .map(|row| read(row).map(|record| (record.key(), record)))
@@ -157,11 +153,7 @@ pub async fn put(txn: &mut dyn Txn, records: &[ChunkRecord]) -> Result<(), Error
 
 /// Stamps chunks that are live or condemned with `epoch`; the condemned ones are live again.
 pub async fn stamp(txn: &mut dyn Txn, keys: &[ChunkKey], epoch: i64) -> Result<(), Error> {
-    let rows = keys
-        .iter()
-        .map(|(domain, name)| Ok([domain.number().try_into()?, name.as_bytes().into()]))
-        .collect::<Result<Vec<_>, Error>>()?;
-    STAMP.execute(txn, &[epoch.into()], rows).await?;
+    STAMP.execute(txn, &[epoch.into()], key_rows(keys)?).await?;
     Ok(())
 }
 
@@ -192,10 +184,7 @@ pub async fn keys_after(
     after: Option<ChunkKey>,
     limit: u32,
 ) -> Result<Vec<ChunkKey>, Error> {
-    let (domain, name) = match &after {
-        Some((domain, name)) => (domain.number().try_into()?, name.as_bytes().into()),
-        None => (Value::Int(-1), Value::Bytes(Vec::new())),
-    };
+    let (domain, name) = after_values(after)?;
     let rows = txn
         .query(
             "SELECT domain, name FROM chunks WHERE (domain, name) > ($1, $2) \
@@ -206,6 +195,77 @@ pub async fn keys_after(
     rows.iter()
         .map(|row| Ok((Domain::from_number(row.uint(0, TABLE)?), read_name(row, 1)?)))
         .collect()
+}
+
+/// At most `limit` records with keys after `after`, in order.
+pub async fn records_after(
+    txn: &mut dyn Txn,
+    after: Option<ChunkKey>,
+    limit: u32,
+) -> Result<Vec<ChunkRecord>, Error> {
+    let (domain, name) = after_values(after)?;
+    let rows = txn
+        .query(
+            "SELECT domain, name, kind, state, container, frame_offset, frame_length, stored_bytes, codec, \
+             data_key, epoch FROM chunks WHERE (domain, name) > ($1, $2) ORDER BY domain, name LIMIT $3",
+            vec![domain, name, limit.into()],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+static CONDEMN: Batch = Batch::any_of(
+    "UPDATE chunks SET state = 2 WHERE state = 1 AND epoch < $1 AND (",
+    1,
+    "(domain = ? AND name = ?)",
+    ")",
+);
+
+static REVIVE: Batch = Batch::any_of(
+    "UPDATE chunks SET state = 1 WHERE state = 2 AND (",
+    0,
+    "(domain = ? AND name = ?)",
+    ")",
+);
+
+static DELETE: Batch = Batch::any_of(
+    "DELETE FROM chunks WHERE ",
+    0,
+    "(domain = ? AND name = ?)",
+    "",
+);
+
+/// Condemns those of the chunks that are live and were last referred to before `epoch`.
+pub async fn condemn(txn: &mut dyn Txn, keys: &[ChunkKey], epoch: i64) -> Result<(), Error> {
+    CONDEMN
+        .execute(txn, &[epoch.into()], key_rows(keys)?)
+        .await?;
+    Ok(())
+}
+
+/// Makes those of the chunks that are condemned live again, without a stamp.
+pub async fn revive(txn: &mut dyn Txn, keys: &[ChunkKey]) -> Result<(), Error> {
+    REVIVE.execute(txn, &[], key_rows(keys)?).await?;
+    Ok(())
+}
+
+/// Deletes records. The caller has read them in this transaction, and frees what they named.
+pub async fn delete(txn: &mut dyn Txn, keys: &[ChunkKey]) -> Result<(), Error> {
+    DELETE.execute(txn, &[], key_rows(keys)?).await?;
+    Ok(())
+}
+
+fn key_rows(keys: &[ChunkKey]) -> Result<Vec<[Value; 2]>, Error> {
+    keys.iter()
+        .map(|(domain, name)| Ok([domain.number().try_into()?, name.as_bytes().into()]))
+        .collect()
+}
+
+fn after_values(after: Option<ChunkKey>) -> Result<(Value, Value), Error> {
+    Ok(match after {
+        Some((domain, name)) => (domain.number().try_into()?, name.as_bytes().into()),
+        None => (Value::Int(-1), Value::Bytes(Vec::new())),
+    })
 }
 
 /// Where the frames of recorded chunks lie in a container. Reads the whole table: for recovery and audit alone.

@@ -1,9 +1,15 @@
 //! Containers of the chunk store, and the frames in them that are to be freed.
 //!
-//! Rows of containers stay when the container is gone, and ids come from a counter: an id, and so a location, is never
-//! given out twice (DESIGN 2.3, 5).
+//! Invariants
+//! - Rows of containers stay when the container is gone, and ids come from a counter: an id, and so a location, is never
+//!   given out twice (DESIGN 2.3, 5).
+//! - `live_bytes` is the sum of the lengths of those frames in the container that chunk records and snapshot records name: every
+//!   transaction that names a frame, or takes a name away, changes it too ([`add_live`], [`sub_live`]).
+//! - Once a container is closed no frame in it gets a name, so its `live_bytes` only falls. At 0 it may be removed.
+//!
+//! A row's life: open (1), sealed (2), closed (4), settled (5), removed (3).
 
-use crate::{Batch, Error, Location, Txn, Value, meta};
+use crate::{Batch, Error, Location, Row, Txn, Value, meta};
 
 const TABLE: &str = "containers";
 const FREES: &str = "frees";
@@ -70,22 +76,110 @@ pub async fn all_except(txn: &mut dyn Txn, except: u8) -> Result<Vec<ContainerRe
             vec![except.into()],
         )
         .await?;
+    rows.iter().map(read).collect()
+}
+
+/// A container, and how much of it is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ContainerUse {
+    /// The container.
+    pub container: ContainerRecord,
+    /// Bytes of those of its frames that records name.
+    pub live_bytes: u64,
+}
+
+/// At most `limit` containers that are not removed, with ids above `after`, by id.
+pub async fn in_use(txn: &mut dyn Txn, after: u64, limit: u32) -> Result<Vec<ContainerUse>, Error> {
+    let rows = txn
+        .query(
+            "SELECT container, kind, state, bytes, live_bytes FROM containers \
+             WHERE container > $1 AND state <> 3 ORDER BY container LIMIT $2",
+            vec![after.try_into()?, limit.into()],
+        )
+        .await?;
+    rows.iter().map(read_use).collect()
+}
+
+/// One container, in whatever state.
+pub async fn get(txn: &mut dyn Txn, id: u64) -> Result<Option<ContainerUse>, Error> {
+    let rows = txn
+        .query(
+            "SELECT container, kind, state, bytes, live_bytes FROM containers WHERE container = $1",
+            vec![id.try_into()?],
+        )
+        .await?;
+    rows.first().map(read_use).transpose()
+}
+
+/// Moves a container from one state to another; answers whether it was in the first.
+pub async fn set_state(txn: &mut dyn Txn, id: u64, from: u8, to: u8) -> Result<bool, Error> {
+    let changed = txn
+        .execute(
+            "UPDATE containers SET state = $3 WHERE container = $1 AND state = $2",
+            vec![id.try_into()?, from.into(), to.into()],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+static NAMEABLE: Batch = Batch::new(
+    "SELECT container FROM containers WHERE state IN (1, 2) AND container IN (",
+    0,
+    "?",
+    ")",
+);
+
+/// Those of the containers whose frames may still be given names: the open and the sealed ones.
+pub async fn nameable(txn: &mut dyn Txn, ids: &[u64]) -> Result<Vec<u64>, Error> {
+    let rows = ids
+        .iter()
+        .map(|id| Ok([Value::try_from(*id)?]))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let found = NAMEABLE.query(txn, &[], rows).await?;
+    found.iter().map(|row| row.uint(0, TABLE)).collect()
+}
+
+/// Counts frames that get names. The caller has made sure that the container is [`nameable`], in this transaction.
+pub async fn add_live(txn: &mut dyn Txn, id: u64, bytes: u64) -> Result<(), Error> {
+    txn.execute(
+        "UPDATE containers SET live_bytes = live_bytes + $2 WHERE container = $1",
+        vec![id.try_into()?, bytes.try_into()?],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Counts frames that lose their names.
+pub async fn sub_live(txn: &mut dyn Txn, id: u64, bytes: u64) -> Result<(), Error> {
+    txn.execute(
+        "UPDATE containers SET live_bytes = live_bytes - $2 WHERE container = $1",
+        vec![id.try_into()?, bytes.try_into()?],
+    )
+    .await?;
+    Ok(())
+}
+
+fn read_use(row: &Row) -> Result<ContainerUse, Error> {
+    Ok(ContainerUse {
+        container: read(row)?,
+        // Less than nothing would be a miscount: whoever asks must not take it for an empty container.
+        live_bytes: row.uint(4, TABLE)?,
+    })
+}
+
+fn read(row: &Row) -> Result<ContainerRecord, Error> {
     let small = |number: u32| {
         u8::try_from(number).map_err(|_| Error::Corrupt {
             table: TABLE,
             reason: format!("{number} is out of range"),
         })
     };
-    rows.iter()
-        .map(|row| {
-            Ok(ContainerRecord {
-                id: row.uint(0, TABLE)?,
-                kind: small(row.uint32(1, TABLE)?)?,
-                state: small(row.uint32(2, TABLE)?)?,
-                bytes: row.uint(3, TABLE)?,
-            })
-        })
-        .collect()
+    Ok(ContainerRecord {
+        id: row.uint(0, TABLE)?,
+        kind: small(row.uint32(1, TABLE)?)?,
+        state: small(row.uint32(2, TABLE)?)?,
+        bytes: row.uint(3, TABLE)?,
+    })
 }
 
 static INSERT_FREES: Batch = Batch::new(

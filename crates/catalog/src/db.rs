@@ -11,6 +11,8 @@ mod value;
 pub use batch::{Batch, GROUP_ROWS_MAX, groups};
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, PostgresOptions};
+#[cfg(any(test, feature = "test-support"))]
+pub use sqlite::{Fate, InlineSqlite};
 pub use sqlite::{Sqlite, SqliteCounts, SqliteOptions};
 pub use value::{Row, Value};
 

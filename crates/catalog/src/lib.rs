@@ -19,6 +19,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod token_keys;
+pub mod usage;
 
 pub use chunks::Location;
 pub use db::{Batch, Db, DbExt, Row, Txn, Value};

@@ -15,6 +15,31 @@ pub const EPOCH: &str = "epoch";
 /// The highest container id ever given out.
 pub const LAST_CONTAINER: &str = "last_container";
 
+/// When the last collection ended, in Unix milliseconds.
+pub const COLLECTION_FINISHED_AT: &str = "collection_finished_at";
+/// Which mark the rows of `snapshot_usage` are of.
+pub const USAGE_MARK: &str = "usage_mark";
+/// The totals of that mark, as `usage.rs` writes them.
+pub const USAGE_TOTALS: &str = "usage_totals";
+
+/// Begins a collection cycle: waits for every transaction that holds the epoch, and makes the next one. Answers it.
+pub async fn begin_epoch(txn: &mut dyn Txn) -> Result<i64, Error> {
+    txn.execute(
+        "UPDATE meta SET number = number + 1 WHERE name = $1",
+        vec![EPOCH.into()],
+    )
+    .await?;
+    epoch(txn).await
+}
+
+/// The current epoch, without holding it.
+pub async fn epoch(txn: &mut dyn Txn) -> Result<i64, Error> {
+    number(txn, EPOCH).await?.ok_or(Error::Corrupt {
+        table: TABLE,
+        reason: "the epoch is missing".to_owned(),
+    })
+}
+
 /// The number called `name`.
 pub async fn number(txn: &mut dyn Txn, name: &str) -> Result<Option<i64>, Error> {
     let rows = txn

@@ -3,8 +3,9 @@
 //! Both are references to chunks before a root is: a collection reads them first. They go away, in short
 //! transactions, once the root is committed or the snapshot has failed or was deleted.
 
-use crate::{Batch, Error, Row, Txn};
-use types::{BlockIndex, Digest, SnapshotId};
+use crate::snapshots::State;
+use crate::{Batch, Error, Row, Txn, Value};
+use types::{BlockIndex, Digest, Domain, SnapshotId};
 
 const TABLE: &str = "put_entries";
 
@@ -72,6 +73,81 @@ pub async fn range(
         .collect()
 }
 
+/// A put entry or a listed page, with what a mark needs to know of its snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reference {
+    /// Whose it is.
+    pub snapshot: SnapshotId,
+    /// The block index of a put entry; 0 for a page.
+    pub index: u32,
+    /// What it refers to.
+    pub digest: Digest,
+    /// Domain and state of the snapshot; nothing when it is gone, and the row waits for its purge.
+    pub held_by: Option<(Domain, State)>,
+}
+
+/// At most `limit` put entries of all snapshots after this snapshot and block index, in order.
+pub async fn entries_after(
+    txn: &mut dyn Txn,
+    after: Option<(SnapshotId, u32)>,
+    limit: u32,
+) -> Result<Vec<Reference>, Error> {
+    let (snapshot, index) = match after {
+        Some((snapshot, index)) => (snapshot.number().try_into()?, index.into()),
+        None => (Value::Int(-1), Value::Int(-1)),
+    };
+    let rows = txn
+        .query(
+            "SELECT put_entries.snapshot, put_entries.block_index, put_entries.digest, snapshots.domain, \
+             snapshots.state FROM put_entries LEFT JOIN snapshots ON snapshots.snapshot = put_entries.snapshot \
+             WHERE (put_entries.snapshot, put_entries.block_index) > ($1, $2) \
+             ORDER BY put_entries.snapshot, put_entries.block_index LIMIT $3",
+            vec![snapshot, index, limit.into()],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| reference(row, row.uint32(1, TABLE)?))
+        .collect()
+}
+
+/// At most `limit` listed pages of all snapshots after this snapshot and digest, in order.
+pub async fn pages_after(
+    txn: &mut dyn Txn,
+    after: Option<(SnapshotId, Digest)>,
+    limit: u32,
+) -> Result<Vec<Reference>, Error> {
+    let (snapshot, digest) = match after {
+        Some((snapshot, digest)) => (snapshot.number().try_into()?, digest.as_bytes().into()),
+        None => (Value::Int(-1), Value::Bytes(Vec::new())),
+    };
+    let rows = txn
+        .query(
+            "SELECT listed_pages.snapshot, 0, listed_pages.digest, snapshots.domain, snapshots.state \
+             FROM listed_pages LEFT JOIN snapshots ON snapshots.snapshot = listed_pages.snapshot \
+             WHERE (listed_pages.snapshot, listed_pages.digest) > ($1, $2) \
+             ORDER BY listed_pages.snapshot, listed_pages.digest LIMIT $3",
+            vec![snapshot, digest, limit.into()],
+        )
+        .await?;
+    rows.iter().map(|row| reference(row, 0)).collect()
+}
+
+fn reference(row: &Row, index: u32) -> Result<Reference, Error> {
+    let held_by = match row.opt_int(4, TABLE)? {
+        Some(state) => Some((
+            Domain::from_number(row.uint(3, TABLE)?),
+            State::from_number(state)?,
+        )),
+        None => None,
+    };
+    Ok(Reference {
+        snapshot: crate::snapshots::id_at(row, 0, TABLE)?,
+        index,
+        digest: Digest::from_bytes(row.array(2, TABLE)?),
+        held_by,
+    })
+}
+
 /// Lists pages as stored for a snapshot whose root is not committed.
 pub async fn list_pages(
     txn: &mut dyn Txn,
@@ -115,7 +191,7 @@ pub async fn purge_some(
     snapshot: SnapshotId,
     limit: u32,
 ) -> Result<bool, Error> {
-    let id = crate::Value::try_from(snapshot.number())?;
+    let id = Value::try_from(snapshot.number())?;
     let end = txn
         .query(
             "SELECT block_index FROM put_entries WHERE snapshot = $1 ORDER BY block_index \

@@ -14,9 +14,11 @@
 //! chunks          domain, name             where each chunk is
 //! containers      container                segments and objects; rows stay, ids are never reused
 //! frees           container, frame_offset  frames to free
+//! snapshot_usage  mark, snapshot           what each snapshot alone holds, as of the last mark
 //! ```
 //!
-//! Version history: 1, the first.
+//! Version history: 1, the first. 2, for garbage collection: `containers.live_bytes`, which says how many bytes of a container's
+//! frames records name, and `snapshot_usage`.
 //!
 //! Free text (descriptions, tags, client tokens) is kept as bytes: it may hold U+0000, which TEXT may not, and it is never
 //! compared by the database except for equality. A BIGINT never holds a number above 2^63 - 1.
@@ -25,13 +27,15 @@ use crate::{Db, DbExt, Error, meta};
 use types::UnixMillis;
 
 /// The format version that this program writes.
-pub const FORMAT_VERSION: i64 = 1;
+pub const FORMAT_VERSION: i64 = 2;
 
 const META: &str = "CREATE TABLE IF NOT EXISTS meta (\
     name TEXT NOT NULL PRIMARY KEY, number BIGINT, bytes BYTEA)";
 
 /// The statements that lead from version n to n + 1, at position n.
-const MIGRATIONS: [&[&str]; FORMAT_VERSION as usize] = [&[
+const MIGRATIONS: [&[&str]; FORMAT_VERSION as usize] = [V1, V2];
+
+const V1: &[&str] = &[
     "CREATE TABLE accounts (\
         account BIGINT NOT NULL PRIMARY KEY, created_at BIGINT NOT NULL)",
     "CREATE TABLE access_keys (\
@@ -74,7 +78,21 @@ const MIGRATIONS: [&[&str]; FORMAT_VERSION as usize] = [&[
     "CREATE TABLE frees (\
         container BIGINT NOT NULL, frame_offset BIGINT NOT NULL, frame_length BIGINT NOT NULL, \
         PRIMARY KEY (container, frame_offset))",
-]];
+];
+
+const V2: &[&str] = &[
+    "ALTER TABLE containers ADD COLUMN live_bytes BIGINT NOT NULL DEFAULT 0",
+    "UPDATE containers SET live_bytes = counted.bytes FROM (\
+        SELECT named.container AS container, CAST(SUM(named.frame_length) AS BIGINT) AS bytes FROM (\
+            SELECT container, frame_length FROM chunks \
+            UNION ALL SELECT frame_container AS container, frame_length FROM snapshots \
+            WHERE frame_container IS NOT NULL) AS named \
+        GROUP BY named.container) AS counted \
+     WHERE containers.container = counted.container",
+    "CREATE TABLE snapshot_usage (\
+        mark BIGINT NOT NULL, snapshot BIGINT NOT NULL, account BIGINT NOT NULL, logical_bytes BIGINT NOT NULL, \
+        own_blocks BIGINT NOT NULL, own_bytes BIGINT NOT NULL, PRIMARY KEY (mark, snapshot))",
+];
 
 /// Brings the database to [`FORMAT_VERSION`], in one transaction. An empty database gets `store_id` and `now`.
 ///

@@ -41,7 +41,7 @@ impl State {
         }
     }
 
-    fn from_number(number: i64) -> Result<State, Error> {
+    pub(crate) fn from_number(number: i64) -> Result<State, Error> {
         match number {
             1 => Ok(State::Open),
             2 => Ok(State::Sealed),
@@ -341,6 +341,92 @@ pub async fn frames_in(txn: &mut dyn Txn, container: u64) -> Result<Vec<u64>, Er
         )
         .await?;
     rows.iter().map(|row| row.uint(0, TABLE)).collect()
+}
+
+/// What a mark needs to know of a snapshot: which block map it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapHolder {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Its owner.
+    pub account: AccountId,
+    /// Where its chunks are.
+    pub domain: Domain,
+    /// Its root when it is completed, its base root when it is pending; nothing when it failed.
+    pub root: Option<Digest>,
+    /// Blocks in its merged view, once it is completed.
+    pub full_count: Option<u64>,
+    /// Its own frame, once it is completed.
+    pub frame: Option<Location>,
+}
+
+/// At most `limit` snapshots with ids above `after`, by id, and the block maps that they hold.
+pub async fn map_holders(
+    txn: &mut dyn Txn,
+    after: Option<SnapshotId>,
+    limit: u32,
+) -> Result<Vec<MapHolder>, Error> {
+    let after = after.map_or(Ok(Value::Int(-1)), |id| id.number().try_into())?;
+    let rows = txn
+        .query(
+            "SELECT snapshot, account, domain, state, base_root, root, full_count, frame_container, \
+             frame_offset, frame_length FROM snapshots WHERE snapshot > $1 ORDER BY snapshot LIMIT $2",
+            vec![after, limit.into()],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let state = State::from_number(row.int(3, TABLE)?)?;
+            let (root, full_count, frame) = match state {
+                State::Open | State::Sealed => (Some(row.array(4, TABLE)?), None, None),
+                State::Completed => {
+                    let frame = Location {
+                        container: row.uint(7, TABLE)?,
+                        offset: row.uint(8, TABLE)?,
+                        length: row.uint32(9, TABLE)?,
+                    };
+                    (
+                        Some(row.array(5, TABLE)?),
+                        Some(row.uint(6, TABLE)?),
+                        Some(frame),
+                    )
+                }
+                State::Failed => (None, None, None),
+            };
+            Ok(MapHolder {
+                id: id_at(row, 0, TABLE)?,
+                account: account_at(row, 1, TABLE)?,
+                domain: Domain::from_number(row.uint(2, TABLE)?),
+                root: root.map(Digest::from_bytes),
+                full_count,
+                frame,
+            })
+        })
+        .collect()
+}
+
+/// Moves a completed snapshot's own frame, unless it is not at `from` any more. Answers whether it was.
+pub async fn move_frame(
+    txn: &mut dyn Txn,
+    id: SnapshotId,
+    from: Location,
+    to: Location,
+) -> Result<bool, Error> {
+    let changed = txn
+        .execute(
+            "UPDATE snapshots SET frame_container = $4, frame_offset = $5, frame_length = $6 \
+             WHERE snapshot = $1 AND frame_container = $2 AND frame_offset = $3",
+            vec![
+                id.number().try_into()?,
+                from.container.try_into()?,
+                from.offset.try_into()?,
+                to.container.try_into()?,
+                to.offset.try_into()?,
+                to.length.into(),
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
 }
 
 /// Removes the record.

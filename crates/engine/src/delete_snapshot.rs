@@ -32,7 +32,10 @@ impl Engine {
                     catalog::tags::delete_all(txn, account, id).await?;
                     catalog::put_entries::insert_purge(txn, id).await?;
                     if let Some(finished) = record.finished {
-                        catalog::containers::insert_frees(txn, &[finished.frame]).await?;
+                        let frame = finished.frame;
+                        catalog::containers::insert_frees(txn, &[frame]).await?;
+                        let bytes = u64::from(frame.length);
+                        catalog::containers::sub_live(txn, frame.container, bytes).await?;
                     }
                     Ok(true)
                 })

@@ -56,6 +56,8 @@ enum Fault {
     Base(#[from] blockmap::Error<crate::pages::PageFault>),
     #[error("a sealed snapshot has no promise in its record")]
     NoPromise,
+    #[error("the container of its frame was closed meanwhile")]
+    FrameLost,
     #[error("the attempt panicked")]
     Panicked,
 }
@@ -316,26 +318,16 @@ impl Engine {
             completion_time: frame.completion_time,
             frame: location,
         };
-        let completed = self
+        let ended = self
             .inner
             .db
-            .transact(move |txn| {
-                Box::pin(async move {
-                    txn.hold_epoch_shared().await?;
-                    let now = catalog::snapshots::get(txn, id).await?;
-                    let finished_before = now.as_ref().and_then(|record| record.finished);
-                    if now.is_some_and(|record| record.state == State::Sealed) {
-                        catalog::snapshots::finish(txn, id, &finished).await?;
-                        catalog::put_entries::insert_purge(txn, id).await?;
-                        return Ok(true);
-                    }
-                    if finished_before.is_none_or(|before| before.frame != location) {
-                        catalog::containers::insert_frees(txn, &[location]).await?;
-                    }
-                    Ok(false)
-                })
-            })
+            .transact(move |txn| Box::pin(async move { end(txn, id, &finished).await }))
             .await?;
+        let completed = match ended {
+            End::FrameLost => return Err(Fault::FrameLost),
+            End::Completed => true,
+            End::NotSealed => false,
+        };
         self.inner.snapshots.forget(id);
         self.inner.purges.notify_one();
         self.inner.settled.notify_waiters();
@@ -376,6 +368,40 @@ impl Engine {
     }
 }
 
+/// What the last transaction of a finisher came to.
+enum End {
+    Completed,
+    /// The snapshot was deleted, or an attempt whose outcome was unknown had completed it.
+    NotSealed,
+    /// The frame can get no name; another one is needed.
+    FrameLost,
+}
+
+async fn end(
+    txn: &mut dyn Txn,
+    id: SnapshotId,
+    finished: &Finished,
+) -> Result<End, catalog::Error> {
+    txn.hold_epoch_shared().await?;
+    let frame = finished.frame;
+    let now = catalog::snapshots::get(txn, id).await?;
+    let finished_before = now.as_ref().and_then(|record| record.finished);
+    if now.is_some_and(|record| record.state == State::Sealed) {
+        let nameable = catalog::containers::nameable(txn, &[frame.container]).await?;
+        if nameable.is_empty() {
+            return Ok(End::FrameLost);
+        }
+        catalog::containers::add_live(txn, frame.container, u64::from(frame.length)).await?;
+        catalog::snapshots::finish(txn, id, finished).await?;
+        catalog::put_entries::insert_purge(txn, id).await?;
+        return Ok(End::Completed);
+    }
+    if finished_before.is_none_or(|before| before.frame != frame) {
+        catalog::containers::insert_frees(txn, &[frame]).await?;
+    }
+    Ok(End::NotSealed)
+}
+
 /// Lists `pages` for the snapshot and makes their records live; answers those that are neither stored nor in `new`. Nothing is
 /// written while one is missing, nor for a snapshot that was deleted meanwhile: nobody would take its list away.
 async fn refer_to_pages(
@@ -389,7 +415,7 @@ async fn refer_to_pages(
         .iter()
         .map(|page| (domain, ChunkName::plain(*page)))
         .collect();
-    let mut references = References::begin(txn, &keys).await?;
+    let mut references = References::begin(txn, &keys, new.iter()).await?;
     let record = catalog::snapshots::get(txn, id).await?;
     if record.is_none_or(|record| record.state != State::Sealed) {
         for record in new {

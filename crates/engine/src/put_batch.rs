@@ -133,7 +133,11 @@ async fn commit(txn: &mut dyn Txn, items: &[PutItem]) -> Result<Committed, catal
         })
         .collect();
     let keys: Vec<_> = keys.into_iter().collect();
-    let mut references = References::begin(txn, &keys).await?;
+    let brought = items.iter().filter_map(|item| match &item.content {
+        Content::Zeros | Content::Known(_) => None,
+        Content::Stored(record) => Some(record),
+    });
+    let mut references = References::begin(txn, &keys, brought).await?;
     let ids: Vec<_> = items
         .iter()
         .map(|item| item.id)

@@ -4,10 +4,13 @@
 //! - A damaged or absent chunk may be referred to only by who brings a frame of it; the damaged frame is freed.
 //! - A frame that was brought in vain, since the chunk is there already, is freed. The frame that the record names is never freed:
 //!   it may be our own, of an attempt whose outcome was unknown.
+//! - A frame whose container has been closed since it was stored gets no name: it counts as not brought, and is freed with all
+//!   that is unnamed there.
+//! - `live_bytes` of containers changes with the names, in the same transaction.
 
 use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::{Location, Txn};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The chunk records that a transaction works on.
 pub(crate) struct References {
@@ -15,27 +18,42 @@ pub(crate) struct References {
     epoch: i64,
     written: BTreeSet<ChunkKey>,
     stamped: BTreeSet<ChunkKey>,
+    /// Containers of the frames brought, as far as these may get names.
+    nameable: BTreeSet<u64>,
     frees: Vec<Location>,
+    /// Bytes that get names, by container.
+    named: BTreeMap<u64, u64>,
+    /// Bytes that lose theirs.
+    unnamed: BTreeMap<u64, u64>,
 }
 
 impl References {
-    /// Holds the epoch and reads the records of `keys`.
+    /// Holds the epoch, reads the records of `keys`, and learns which of the frames `brought` may get names.
     pub(crate) async fn begin(
         txn: &mut dyn Txn,
         keys: &[ChunkKey],
+        brought: impl Iterator<Item = &ChunkRecord>,
     ) -> Result<References, catalog::Error> {
         let epoch = txn.hold_epoch_shared().await?;
+        let containers: BTreeSet<u64> = brought.map(|record| record.location.container).collect();
+        let containers: Vec<u64> = containers.into_iter().collect();
+        let nameable = catalog::containers::nameable(txn, &containers).await?;
         Ok(References {
             known: catalog::chunks::find(txn, keys).await?,
             epoch,
             written: BTreeSet::new(),
             stamped: BTreeSet::new(),
+            nameable: nameable.into_iter().collect(),
             frees: Vec::new(),
+            named: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
         })
     }
 
     /// Makes the chunk one that may be referred to, with the frame in `stored` if one was brought; false when one is needed.
     pub(crate) fn refer_to(&mut self, key: ChunkKey, stored: Option<&ChunkRecord>) -> bool {
+        let nameable = &self.nameable;
+        let stored = stored.filter(|stored| nameable.contains(&stored.location.container));
         if let Some(record) = self.known.get_mut(&key) {
             if record.state != ChunkState::Damaged {
                 if record.state == ChunkState::Condemned || record.epoch < self.epoch {
@@ -56,8 +74,11 @@ impl References {
                 return false;
             }
             self.frees.push(damaged);
+            *self.unnamed.entry(damaged.container).or_default() += u64::from(damaged.length);
         }
         let Some(stored) = stored else { return false };
+        let named = stored.location;
+        *self.named.entry(named.container).or_default() += u64::from(named.length);
         self.known.insert(
             key,
             ChunkRecord {
@@ -92,6 +113,12 @@ impl References {
         catalog::chunks::put(txn, &written).await?;
         catalog::chunks::stamp(txn, &stamped, self.epoch).await?;
         catalog::containers::insert_frees(txn, &self.frees).await?;
+        for (container, bytes) in self.named {
+            catalog::containers::add_live(txn, container, bytes).await?;
+        }
+        for (container, bytes) in self.unnamed {
+            catalog::containers::sub_live(txn, container, bytes).await?;
+        }
         let live = self
             .known
             .into_values()
@@ -135,7 +162,10 @@ mod tests {
             epoch: 5,
             written: BTreeSet::new(),
             stamped: BTreeSet::new(),
+            nameable: BTreeSet::from([1]),
             frees: Vec::new(),
+            named: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
         };
         let allowed = references.refer_to(key, stored.as_ref());
         let written = references
@@ -148,6 +178,9 @@ mod tests {
                 (ChunkState::Live, 5)
             );
         }
+        assert_eq!(references.named.contains_key(&1), written.is_some());
+        let replaced = known.is_some_and(|record| record.state == ChunkState::Damaged) && allowed;
+        assert_eq!(references.unnamed.contains_key(&1), replaced);
         let freed = references
             .frees
             .iter()
@@ -178,5 +211,17 @@ mod tests {
             (true, Some(200), false, vec![100])
         );
         assert_eq!(check(old(Damaged), own), (false, None, false, vec![]));
+        let mut closed = record(Live, 0, 200);
+        closed.location.container = 2;
+        assert_eq!(check(None, Some(closed)), (false, None, false, vec![]));
+        assert_eq!(
+            check(old(Live), Some(closed)),
+            (true, None, true, vec![]),
+            "what is unnamed in a closed container is freed with it"
+        );
+        assert_eq!(
+            check(old(Damaged), Some(closed)),
+            (false, None, false, vec![])
+        );
     }
 }

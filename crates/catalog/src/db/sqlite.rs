@@ -13,12 +13,16 @@
 //! Exclusion of a second process is the business of whoever opens the directory.
 
 mod dialect;
+#[cfg(any(test, feature = "test-support"))]
+mod inline;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod txn;
 mod writer;
 
+#[cfg(any(test, feature = "test-support"))]
+pub use self::inline::{Fate, InlineSqlite};
 use self::reader::Reader;
 use self::txn::{Session, classify};
 use self::writer::{Counters, Writer};
