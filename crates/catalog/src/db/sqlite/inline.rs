@@ -4,8 +4,8 @@
 //! its restarts; a transaction can also be told to vanish at its end, as one does that a power cut comes before.
 
 use super::txn::{Session, classify};
-use crate::db::{Access, Db, Outcome, Work};
 use crate::Error;
+use crate::db::{Access, Db, Outcome, Work};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use rusqlite::Connection;
