@@ -80,6 +80,7 @@ impl Engine {
                         jobs.push(self.finish_in_the_end(id, &turns));
                     }
                     tokio::select! {
+                        biased;
                         Some(id) = jobs.next() => { busy.remove(&id); }
                         () = self.inner.sealed.notified() => {}
                     }
@@ -90,6 +91,7 @@ impl Engine {
                     tokio::pin!(pause);
                     loop {
                         tokio::select! {
+                            biased;
                             Some(id) = jobs.next() => { busy.remove(&id); }
                             () = &mut pause => break,
                         }

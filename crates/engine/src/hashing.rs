@@ -25,7 +25,7 @@ impl HashedBlock {
         self.digest
     }
 
-    fn of(data: AlignedBuf) -> HashedBlock {
+    fn of(data: AlignedBuf, digest: impl Fn(&[u8]) -> Digest) -> HashedBlock {
         if is_zero(&data) {
             return HashedBlock {
                 digest: Digest::ZERO_BLOCK,
@@ -33,7 +33,7 @@ impl HashedBlock {
             };
         }
         HashedBlock {
-            digest: Digest::of(&data),
+            digest: digest(&data),
             data: Some(data.freeze()),
         }
     }
@@ -41,7 +41,13 @@ impl HashedBlock {
 
 /// The pool. Its threads end, after the block at hand, when it is dropped.
 pub struct HashPool {
-    shared: Arc<Shared>,
+    place: Place,
+}
+
+enum Place {
+    Threads(Arc<Shared>),
+    #[cfg(any(test, feature = "test-support"))]
+    Caller(Box<dyn Fn(&[u8]) -> Digest + Send + Sync>),
 }
 
 struct Shared {
@@ -65,13 +71,24 @@ impl HashPool {
             queue: Mutex::default(),
             filled: Condvar::new(),
         });
-        let pool = HashPool { shared };
+        let pool = HashPool {
+            place: Place::Threads(Arc::clone(&shared)),
+        };
         for number in 0..threads.max(1) {
-            let shared = Arc::clone(&pool.shared);
+            let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(format!("hash-{number}"));
             thread.spawn(move || shared.work())?;
         }
         Ok(pool)
+    }
+
+    /// No threads: `digest` is called where a block is to be hashed. For simulations, which repeat exactly, and often know the
+    /// digests of their blocks.
+    #[cfg(any(test, feature = "test-support"))]
+    pub fn inline(digest: impl Fn(&[u8]) -> Digest + Send + Sync + 'static) -> HashPool {
+        HashPool {
+            place: Place::Caller(Box::new(digest)),
+        }
     }
 
     /// The digest of a whole block; nothing when the pool has ended.
@@ -80,17 +97,27 @@ impl HashPool {
     /// When the buffer is not one of 512 KiB.
     pub async fn hash(&self, data: AlignedBuf) -> Option<HashedBlock> {
         assert_eq!(data.len(), BLOCK_BYTES, "a block has 512 KiB");
+        let shared = match &self.place {
+            Place::Threads(shared) => shared,
+            #[cfg(any(test, feature = "test-support"))]
+            Place::Caller(digest) => return Some(HashedBlock::of(data, digest)),
+        };
         let (answer, hashed) = oneshot::channel();
-        self.shared.queue().jobs.push_back((data, answer));
-        self.shared.filled.notify_one();
+        shared.queue().jobs.push_back((data, answer));
+        shared.filled.notify_one();
         hashed.await.ok()
     }
 }
 
 impl Drop for HashPool {
     fn drop(&mut self) {
-        self.shared.queue().closed = true;
-        self.shared.filled.notify_all();
+        let shared = match &self.place {
+            Place::Threads(shared) => shared,
+            #[cfg(any(test, feature = "test-support"))]
+            Place::Caller(_) => return,
+        };
+        shared.queue().closed = true;
+        shared.filled.notify_all();
     }
 }
 
@@ -111,7 +138,7 @@ impl Shared {
             let Some((data, answer)) = job else { return };
             if !answer.is_closed() {
                 // A caller that went away since does not want its answer.
-                let _ = answer.send(HashedBlock::of(data));
+                let _ = answer.send(HashedBlock::of(data, Digest::of));
             }
         }
     }
