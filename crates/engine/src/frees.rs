@@ -6,7 +6,7 @@
 use crate::error::chain;
 use crate::pages::store_location;
 use crate::worker::Backoff;
-use crate::{Engine, limits};
+use crate::{Engine, Error, limits};
 use catalog::DbExt;
 use std::sync::Arc;
 
@@ -19,6 +19,19 @@ enum Fault {
 }
 
 impl Engine {
+    /// Frees what is noted, and answers when all of it is. For who runs no [`crate::Workers`]; they do it by themselves.
+    ///
+    /// # Errors
+    /// When something could not be freed; what could be is, and the rest stays noted.
+    pub async fn free_now(&self) -> Result<(), Error> {
+        self.free_all().await.map_err(|fault| match fault {
+            Fault::Catalog(error) => Error::of_catalog(error),
+            Fault::Chunks(error) => Error::Internal {
+                reason: chain(&error),
+            },
+        })
+    }
+
     /// Frees what is noted, now and whenever something is; never returns.
     pub(crate) async fn run_frees(&self) {
         let mut backoff = Backoff::default();

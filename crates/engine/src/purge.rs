@@ -4,10 +4,19 @@
 //! [`limits::PURGE_ROWS`] rows, and puts go in between. A crash leaves the note; the work goes on at the next start.
 
 use crate::worker::Backoff;
-use crate::{Engine, limits};
+use crate::{Engine, Error, limits};
 use catalog::DbExt;
 
 impl Engine {
+    /// Purges what is noted, and answers when all of it is. For who runs no [`crate::Workers`]; they do it by themselves.
+    ///
+    /// # Errors
+    /// When the catalog fails; the rest stays noted.
+    pub async fn purge_now(&self) -> Result<(), Error> {
+        while self.purge_some().await.map_err(Error::of_catalog)? {}
+        Ok(())
+    }
+
     /// Purges what is noted, now and whenever something is; never returns.
     pub(crate) async fn run_purge(&self) {
         let mut backoff = Backoff::default();
