@@ -4,6 +4,7 @@
 //! transactions of the catalog; it keeps the order "chunk durable, then record" (DESIGN 2.3, 1); and it runs the
 //! workers that finish, expire and clean up. `docs/concurrency.md` says what makes each pair of operations safe.
 
+mod admission;
 mod audit;
 mod batcher;
 mod cache;
@@ -39,6 +40,7 @@ pub mod testing;
 mod tests;
 mod worker;
 
+pub use admission::{Admission, AdmissionCounts, AdmissionLimits, Admitted, Refused, Transfer};
 pub use audit::{AuditDepth, AuditOptions, AuditReport, Finding, audit};
 pub use chunkstore::{AlignedBuf, BufferPool};
 pub use complete_snapshot::CompleteSnapshot;
