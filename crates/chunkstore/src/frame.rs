@@ -253,6 +253,12 @@ impl Header {
         }
     }
 
+    /// The store that bytes which begin like a frame say they are of; nothing is checked.
+    pub(crate) fn store_id_claimed(bytes: &[u8]) -> Option<[u8; 16]> {
+        let header = bytes.first_chunk::<HEADER_BYTES>()?;
+        (field::<8>(header, 0) == MAGIC).then(|| field(header, 16))
+    }
+
     /// Reads a whole frame and proves that it is this chunk at this place; answers its header. The stored bytes follow
     /// at its payload offset.
     pub(crate) fn verify(

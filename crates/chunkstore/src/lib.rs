@@ -23,6 +23,7 @@ mod metrics;
 mod objects;
 #[cfg(any(test, feature = "test-support"))]
 mod registry;
+pub mod salvage;
 mod store;
 
 pub use buffer::{ALIGNMENT, AlignedBuf, BufferPool};

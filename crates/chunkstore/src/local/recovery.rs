@@ -21,9 +21,10 @@
 //! - A foreign store is not written to at all: the checks come before the first change.
 
 use super::io::SegmentReader;
+use super::scan::{self, Scan, Scanned, Unreadable, WINDOW_BYTES};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError};
 use super::shared::Shared;
-use crate::frame::{BLOCK_ALIGNMENT, HEADER_BYTES, Header, PACKED_ALIGNMENT};
+use crate::frame::BLOCK_ALIGNMENT;
 use crate::{
     ContainerId, ContainerKind, ContainerState, ContainerStatus, Error, FoundFrame, Location,
     layout,
@@ -44,9 +45,6 @@ pub struct RecoveredSegment {
     /// unless a record lies in them (which then is damaged).
     pub gaps: Vec<Location>,
 }
-
-/// Bytes read at a time where frames lie close together or are missing.
-const WINDOW_BYTES: usize = 1 << 20;
 
 /// Compares files and registry, and removes files that hold nothing; answers what was open.
 pub(crate) fn recover(
@@ -188,7 +186,7 @@ fn holds_only_zeros(file: &dyn SegmentReader) -> io::Result<bool> {
     while let Some(data) = file.data_from(offset)? {
         let mut window = Vec::with_capacity(WINDOW_BYTES);
         file.read_at(&mut window, WINDOW_BYTES, data)?;
-        if window.iter().any(|byte| *byte != 0) {
+        if !scan::is_zero(&window) {
             return Ok(false);
         }
         if window.is_empty() {
@@ -207,7 +205,12 @@ fn scan(shared: &Shared, status: ContainerStatus) -> Result<RecoveredSegment, Er
         gaps = found.gaps.len(),
         "scanned an open segment"
     );
-    Ok(found)
+    Ok(RecoveredSegment {
+        container: status.id,
+        kind: status.kind,
+        frames: found.frames,
+        gaps: found.gaps.into_iter().map(|gap| gap.location).collect(),
+    })
 }
 
 /// At most `limit` frames of a segment from the offset `from` on, which is where a frame or a gap begins.
@@ -226,127 +229,23 @@ fn scan_from(
     status: ContainerStatus,
     from: u64,
     limit: usize,
-) -> Result<RecoveredSegment, Error> {
+) -> Result<Scanned, Error> {
     let name = layout::segment_name(status.id, status.kind);
     let file = shared
         .io
         .open_reader(&name)
         .map_err(failed("opening a segment"))?;
-    let mut scan = Scan {
-        shared,
+    let scan = Scan {
+        key: &shared.key,
         file: file.as_ref(),
-        window: Vec::with_capacity(WINDOW_BYTES),
-        window_at: 0,
-        found: RecoveredSegment {
-            container: status.id,
-            kind: status.kind,
-            frames: Vec::new(),
-            gaps: Vec::new(),
-        },
+        container: status.id,
+        kind: status.kind,
+        unreadable: Unreadable::Fails,
     };
-    scan.run(from, limit)
-        .map_err(failed("scanning a segment"))?;
-    Ok(scan.found)
-}
-
-struct Scan<'a> {
-    shared: &'a Shared,
-    file: &'a dyn SegmentReader,
-    window: Vec<u8>,
-    window_at: u64,
-    found: RecoveredSegment,
-}
-
-impl Scan<'_> {
-    fn run(&mut self, from: u64, limit: usize) -> io::Result<()> {
-        let step = match self.found.kind {
-            ContainerKind::Blocks => u64::from(BLOCK_ALIGNMENT),
-            ContainerKind::Pages => u64::from(PACKED_ALIGNMENT),
-        };
-        let mut offset = from;
-        // After a frame of a block only the next header is wanted, half a megabyte on.
-        let mut window_bytes = match self.found.kind {
-            ContainerKind::Blocks => BLOCK_ALIGNMENT as usize,
-            ContainerKind::Pages => WINDOW_BYTES,
-        };
-        let shared = self.shared;
-        while self.found.frames.len() < limit {
-            let Some(unit) = self.unit(offset, step as usize, window_bytes)? else {
-                let Some(data) = self.data_behind_hole(offset)? else {
-                    break;
-                };
-                offset = data;
-                continue;
-            };
-            let zeros = is_zero(&unit[..unit.len().min(step as usize)]);
-            let header = Header::decode(&shared.key, unit);
-            match header {
-                Ok(header)
-                    if (header.container, header.offset) == (self.found.container, offset) =>
-                {
-                    let frame = header.found();
-                    self.found.frames.push(frame);
-                    offset += u64::from(frame.location.length);
-                    if self.found.kind == ContainerKind::Blocks {
-                        window_bytes = BLOCK_ALIGNMENT as usize;
-                    }
-                }
-                _ => {
-                    if !zeros {
-                        self.found.add_gap(offset, step as u32);
-                    }
-                    offset += step;
-                    window_bytes = WINDOW_BYTES;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The bytes at `offset`, one step of them, and what a header needs; `None` where a new window would begin in a hole
-    /// or behind the end.
-    fn unit(&mut self, offset: u64, step: usize, window_bytes: usize) -> io::Result<Option<&[u8]>> {
-        let wanted = step.max(HEADER_BYTES) as u64;
-        let window_end = self.window_at + self.window.len() as u64;
-        if offset < self.window_at || offset + wanted > window_end {
-            if self.file.data_from(offset)? != Some(offset) {
-                return Ok(None);
-            }
-            self.window.clear();
-            self.window_at = offset;
-            let bytes = window_bytes.max(step.max(HEADER_BYTES));
-            self.file.read_at(&mut self.window, bytes, offset)?;
-        }
-        let start = (offset - self.window_at) as usize;
-        let end = self.window.len().min(start + step.max(HEADER_BYTES));
-        Ok((start < end).then(|| &self.window[start..end]))
-    }
-
-    /// Where the scan goes on after a hole; aligned, since holes are in units of the file system's blocks.
-    fn data_behind_hole(&self, offset: u64) -> io::Result<Option<u64>> {
-        let data = self.file.data_from(offset)?;
-        let alignment = u64::from(BLOCK_ALIGNMENT);
-        Ok(data
-            .map(|data| (data / alignment * alignment).max(offset))
-            .filter(|data| *data > offset))
-    }
+    scan.run(from, limit).map_err(failed("scanning a segment"))
 }
 
 impl RecoveredSegment {
-    fn add_gap(&mut self, offset: u64, bytes: u32) {
-        if let Some(last) = self.gaps.last_mut()
-            && last.offset + u64::from(last.length) == offset
-        {
-            last.length += bytes;
-            return;
-        }
-        self.gaps.push(Location {
-            container: self.container,
-            offset,
-            length: bytes,
-        });
-    }
-
     /// Where what is not dead ends, at a multiple of 4 KiB.
     pub(crate) fn live_end(&self, dead: &[Location]) -> u64 {
         let dead: BTreeSet<u64> = dead.iter().map(|location| location.offset).collect();
@@ -364,17 +263,13 @@ impl RecoveredSegment {
     }
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
-}
-
 fn failed(operation: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Io { operation, source }
 }
 
 fn foreign(what: String) -> Error {
     let advice = "nothing was changed; put the catalog and the segments of one store together, \
-                  or rebuild the catalog from the segments with `drystone rescue`";
+                  or rebuild the catalog from the segments with `drystone rescue rebuild --data DIR`";
     Error::Foreign {
         reason: format!("{what}; {advice}"),
     }

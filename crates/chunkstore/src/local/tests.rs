@@ -5,6 +5,7 @@ mod faults;
 mod foreign;
 mod power_cut;
 mod read_only;
+mod salvage;
 mod segments;
 
 use super::*;
