@@ -6,12 +6,17 @@
 //! - A failed write has written a part of its bytes.
 //! - A failed sync has made nothing durable, and later syncs do not try again; every handle that was open is told of the
 //!   failure once. So it is on Linux, where pages are marked clean all the same.
-//! - Reading errors and a full device come when they are asked for.
+//! - Reading errors and a full device come when they are asked for, or by chance ([`Chaos`]): the same in every run with the same
+//!   seed and order of calls.
 //!
 //! Every call that changes something is a step, and steps are counted: run an operation once to learn their number,
-//! then again for each step with the power cut there.
+//! then again for each step with the power cut there. What else hangs on the same power (a catalog in memory) counts its own
+//! with [`FaultyIo::step_elsewhere`].
 
+mod chaos;
 mod disk;
+
+pub use chaos::Chaos;
 
 use crate::local::{SegmentIo, SegmentReader, SegmentWriter};
 use disk::{Disk, SECTOR};
@@ -36,6 +41,17 @@ pub enum Call {
     Read,
 }
 
+/// What the power does in a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Power {
+    /// It is on.
+    On,
+    /// It is cut in the middle of this step: it happened, or it did not.
+    CutNow,
+    /// It was cut before.
+    Off,
+}
+
 /// The faulty file system; clones share it.
 #[derive(Clone)]
 pub struct FaultyIo {
@@ -56,6 +72,7 @@ struct State {
     counts: BTreeMap<Call, u64>,
     /// For each call: how many still succeed, and the error of those that follow.
     faults: BTreeMap<Call, Fault>,
+    chaos: Option<Chaos>,
     holding_syncs: bool,
     held_syncs: usize,
 }
@@ -82,6 +99,7 @@ impl FaultyIo {
             power_is_off: false,
             counts: BTreeMap::new(),
             faults: BTreeMap::new(),
+            chaos: None,
             holding_syncs: false,
             held_syncs: 0,
         };
@@ -103,6 +121,31 @@ impl FaultyIo {
         self.state().counts.get(&call).copied().unwrap_or(0)
     }
 
+    /// Takes a step of something else on this machine: what it does now has to be durable when it is done.
+    pub fn step_elsewhere(&self) -> Power {
+        let mut state = self.state();
+        if state.power_is_off {
+            return Power::Off;
+        }
+        state.steps += 1;
+        state.power_is_off = state.cut_at.is_some_and(|step| state.steps >= step);
+        if state.power_is_off {
+            Power::CutNow
+        } else {
+            Power::On
+        }
+    }
+
+    /// Whether the power was cut.
+    pub fn power_is_off(&self) -> bool {
+        self.state().power_is_off
+    }
+
+    /// Lets calls fail by chance from now on, or no more.
+    pub fn set_chaos(&self, chaos: Option<Chaos>) {
+        self.state().chaos = chaos;
+    }
+
     /// Cuts the power in the middle of step number `step` (the first is 1): it and all later calls fail.
     pub fn cut_power_at(&self, step: u64) {
         self.state().cut_at = Some(step);
@@ -110,20 +153,24 @@ impl FaultyIo {
 
     /// The machine after the power is back. The old handle stays dead; what was not synced is kept or lost by `seed`.
     pub fn reboot(&self, seed: u64) -> FaultyIo {
-        let mut state = self.state();
-        state.power_is_off = true;
-        state.holding_syncs = false;
-        self.shared.changed.notify_all();
         let random = Random::seeded(seed);
         let (mut bits, mut left) = (0, 0);
-        let disk = state.disk.after_power_cut(|| {
+        self.reboot_keeping(|| {
             if left == 0 {
                 (bits, left) = (random.bits(), u64::BITS);
             }
             left -= 1;
             bits >> left & 1 == 1
-        });
-        FaultyIo::of(disk, state.capacity_bytes)
+        })
+    }
+
+    /// The same, with `keeps` asked for each sector, length and name that was not synced.
+    pub fn reboot_keeping(&self, keeps: impl FnMut() -> bool) -> FaultyIo {
+        let mut state = self.state();
+        state.power_is_off = true;
+        state.holding_syncs = false;
+        self.shared.changed.notify_all();
+        FaultyIo::of(state.disk.after_power_cut(keeps), state.capacity_bytes)
     }
 
     /// Lets `after` more of these calls succeed and then fails `times` of them.
@@ -237,6 +284,11 @@ impl State {
     /// Counts the call; the error that it is to end with.
     fn fault(&mut self, call: Call) -> Option<io::Error> {
         *self.counts.entry(call).or_default() += 1;
+        self.told_fault(call)
+            .or_else(|| self.chaos.as_ref()?.fault(call))
+    }
+
+    fn told_fault(&mut self, call: Call) -> Option<io::Error> {
         let fault = self.faults.get_mut(&call)?;
         if fault.after > 0 {
             fault.after -= 1;

@@ -109,12 +109,18 @@ impl File {
 
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         for (number, part) in (offset / SECTOR as u64..).zip(bytes.chunks(SECTOR)) {
-            let mut sector = vec![0; SECTOR];
-            if let Some(old) = self.seen.sectors.get(&number) {
-                sector.copy_from_slice(old);
-            }
-            sector[..part.len()].copy_from_slice(part);
-            self.seen.sectors.insert(number, sector.into());
+            let sector = match part.len() {
+                SECTOR => Sector::from(part),
+                length => {
+                    let mut sector = vec![0; SECTOR];
+                    if let Some(old) = self.seen.sectors.get(&number) {
+                        sector.copy_from_slice(old);
+                    }
+                    sector[..length].copy_from_slice(part);
+                    sector.into()
+                }
+            };
+            self.seen.sectors.insert(number, sector);
             self.seen.holes.remove(&number);
             self.dirty.insert(number);
         }
