@@ -170,13 +170,8 @@ impl Scan<'_> {
 
     /// What follows a gap belongs to it: the payload of a frame whose header is damaged may look like anything.
     fn add_gap(&self, found: &mut Scanned, offset: u64, bytes: u32, reason: GapReason) {
-        if let Some(Gap {
-            location,
-            reason: before,
-        }) = found.gaps.last_mut()
+        if let Some(Gap { location, .. }) = found.gaps.last_mut()
             && location.offset + u64::from(location.length) == offset
-            && (reason == GapReason::NoFrame
-                || reason == *before && reason == GapReason::Unreadable)
         {
             location.length += bytes;
             return;
