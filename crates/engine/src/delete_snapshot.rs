@@ -54,6 +54,7 @@ impl Engine {
             known => known.map_err(Error::of_catalog)?,
         };
         if deleted {
+            self.inner.metrics.snapshots_deleted.inc();
             tracing::info!(snapshot = %id, "deleted");
             Ok(())
         } else {

@@ -24,6 +24,10 @@ pub struct Metrics {
     pub snapshots_completed: Counter,
     /// Snapshots that failed: timeout, wrong count or checksum.
     pub snapshots_failed: Counter,
+    /// Snapshots deleted.
+    pub snapshots_deleted: Counter,
+    /// Puts refused because the disk is full, but for the reserve.
+    pub puts_without_space: Counter,
     /// Attempts of the finisher that failed and will be made again. Anything but 0 deserves a look.
     pub finisher_retries: Counter,
     /// Chunks found damaged.
@@ -41,6 +45,8 @@ impl Default for Metrics {
             puts_waiting: Gauge::default(),
             snapshots_completed: Counter::default(),
             snapshots_failed: Counter::default(),
+            snapshots_deleted: Counter::default(),
+            puts_without_space: Counter::default(),
             finisher_retries: Counter::default(),
             damaged_chunks: Counter::default(),
         }
@@ -81,6 +87,16 @@ impl Metrics {
             "snapshots_failed",
             "Snapshots failed",
             self.snapshots_failed.clone(),
+        );
+        registry.register(
+            "snapshots_deleted",
+            "Snapshots deleted",
+            self.snapshots_deleted.clone(),
+        );
+        registry.register(
+            "puts_without_space",
+            "Puts refused for lack of space",
+            self.puts_without_space.clone(),
         );
         registry.register(
             "finisher_retries",

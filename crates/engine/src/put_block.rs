@@ -92,7 +92,11 @@ impl Engine {
         progress: Option<u8>,
     ) -> Result<(), Error> {
         let engine = self.clone();
-        to_its_end(async move { engine.put(permit, block, progress).await }).await
+        let done = to_its_end(async move { engine.put(permit, block, progress).await }).await;
+        if let Err(Error::NoSpace { .. }) = done {
+            self.inner.metrics.puts_without_space.inc();
+        }
+        done
     }
 
     async fn put(
