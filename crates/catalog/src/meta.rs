@@ -17,6 +17,8 @@ pub const LAST_CONTAINER: &str = "last_container";
 
 /// When the last collection ended, in Unix milliseconds.
 pub const COLLECTION_FINISHED_AT: &str = "collection_finished_at";
+/// When the last scrub ended, in Unix milliseconds.
+pub const SCRUB_FINISHED_AT: &str = "scrub_finished_at";
 /// Which mark the rows of `snapshot_usage` are of.
 pub const USAGE_MARK: &str = "usage_mark";
 /// The totals of that mark, as `usage.rs` writes them.
