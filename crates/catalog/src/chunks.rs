@@ -178,6 +178,28 @@ pub async fn mark_damaged(
     Ok(changed == 1)
 }
 
+/// Makes a damaged chunk live again whose bytes at `location` were found good after all, unless it has moved away since. Answers whether
+/// it was damaged.
+pub async fn mark_sound(
+    txn: &mut dyn Txn,
+    (domain, name): ChunkKey,
+    location: Location,
+) -> Result<bool, Error> {
+    let changed = txn
+        .execute(
+            "UPDATE chunks SET state = 1 WHERE domain = $1 AND name = $2 AND container = $3 \
+             AND frame_offset = $4 AND state = 3",
+            vec![
+                domain.number().try_into()?,
+                name.as_bytes().into(),
+                location.container.try_into()?,
+                location.offset.try_into()?,
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
 /// At most `limit` keys after `after`, in order.
 pub async fn keys_after(
     txn: &mut dyn Txn,

@@ -62,6 +62,11 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         self.queue.send((item, answer)).await.ok()?;
         outcome.await.ok()
     }
+
+    /// Items that wait for a batch.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
 }
 
 #[cfg(test)]

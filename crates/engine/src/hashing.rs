@@ -57,8 +57,30 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<(AlignedBuf, oneshot::Sender<HashedBlock>)>,
+    jobs: VecDeque<Job>,
     closed: bool,
+}
+
+enum Job {
+    /// A block that came in.
+    Block(AlignedBuf, oneshot::Sender<HashedBlock>),
+    /// What is stored, to be verified.
+    Stored(Bytes, oneshot::Sender<Digest>),
+}
+
+impl Job {
+    fn run(self) {
+        // A caller that went away does not want its answer.
+        match self {
+            Job::Block(data, answer) if !answer.is_closed() => {
+                let _ = answer.send(HashedBlock::of(data, Digest::of));
+            }
+            Job::Stored(data, answer) if !answer.is_closed() => {
+                let _ = answer.send(Digest::of(&data));
+            }
+            Job::Block(..) | Job::Stored(..) => {}
+        }
+    }
 }
 
 impl HashPool {
@@ -103,8 +125,19 @@ impl HashPool {
             Place::Caller(digest) => return Some(HashedBlock::of(data, digest)),
         };
         let (answer, hashed) = oneshot::channel();
-        shared.queue().jobs.push_back((data, answer));
-        shared.filled.notify_one();
+        shared.push(Job::Block(data, answer));
+        hashed.await.ok()
+    }
+
+    /// The digest of what a chunk holds; nothing when the pool has ended. The caller bounds how many it asks for at a time.
+    pub(crate) async fn digest(&self, data: Bytes) -> Option<Digest> {
+        let shared = match &self.place {
+            Place::Threads(shared) => shared,
+            #[cfg(any(test, feature = "test-support"))]
+            Place::Caller(digest) => return Some(digest(&data)),
+        };
+        let (answer, hashed) = oneshot::channel();
+        shared.push(Job::Stored(data, answer));
         hashed.await.ok()
     }
 }
@@ -126,6 +159,11 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn push(&self, job: Job) {
+        self.queue().jobs.push_back(job);
+        self.filled.notify_one();
+    }
+
     fn work(&self) {
         loop {
             let queue = self.queue();
@@ -135,11 +173,8 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner)
                 .jobs
                 .pop_front();
-            let Some((data, answer)) = job else { return };
-            if !answer.is_closed() {
-                // A caller that went away since does not want its answer.
-                let _ = answer.send(HashedBlock::of(data, Digest::of));
-            }
+            let Some(job) = job else { return };
+            job.run();
         }
     }
 }
