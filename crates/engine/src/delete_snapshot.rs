@@ -6,6 +6,7 @@
 
 use crate::{Engine, Error, to_its_end};
 use catalog::DbExt;
+use std::sync::atomic::Ordering;
 use types::{AccountId, SnapshotId};
 
 impl Engine {
@@ -44,6 +45,7 @@ impl Engine {
         self.inner.snapshots.forget(id);
         self.inner.purges.notify_one();
         self.inner.frees.notify_one();
+        self.inner.garbage.store(true, Ordering::Relaxed);
         let deleted = match deleted {
             Err(error @ catalog::Error::CommitUnknown { .. }) => {
                 if self.snapshot(id).await?.is_some() {

@@ -11,7 +11,7 @@ use catalog::DbExt;
 use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+pub(crate) enum Fault {
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
     #[error(transparent)]
@@ -53,7 +53,7 @@ impl Engine {
     }
 
     /// One round over all containers; one that fails does not keep the others from it. Answers the last failure.
-    async fn free_all(&self) -> Result<(), Fault> {
+    pub(crate) async fn free_all(&self) -> Result<(), Fault> {
         let (mut outcome, mut after) = (Ok(()), 0);
         loop {
             let next = self.inner.db.view(move |txn| {

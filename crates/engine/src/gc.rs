@@ -1,8 +1,55 @@
-//! Garbage collection (sketch of its interface).
+//! Collects garbage: chunks that nothing refers to, and the space that they take.
+//!
+//! A cycle
+//! 1. begins a new epoch: from here on, whoever refers to a chunk stamps it with this epoch;
+//! 2. marks everything that is referred to (`gc/mark.rs`);
+//! 3. compares that with the chunk records, changing nothing (`gc/merge.rs`), and keeps what each snapshot alone holds (`gc/usage.rs`);
+//! 4. condemns what is live, unmarked and not stamped; deletes the records of what an earlier cycle condemned (`gc/sweep.rs`);
+//! 5. gives containers back (`gc/reclaim.rs`) and frees frames (`frees.rs`).
+//!
+//! Policy
+//! - So a chunk goes in the second cycle after its last reference, not by time.
+//! - Work rests after each step, longer while requests wait (`gc/pace.rs`).
+//! - The cost is one read of each distinct live page, one pass over the chunk records, and a sort of the references: it follows what is
+//!   live, not what ever was.
+//!
+//! Invariants
+//! - G1: a frame that a record names is never freed.
+//! - G2: a chunk that something refers to keeps its record.
+//! - G3: a cycle that was interrupted anywhere is begun again from the start, with the next epoch.
+//! - G4: memory is bounded: two sorters, a list of snapshots and one of containers.
+//!
+//! Safety: `docs/concurrency.md` has each pair of operations. A put may find a chunk already present and store nothing. Its transaction
+//! holds the epoch and stamps the record, so a cycle that began before cannot condemn it; a condemned record is revived there; a vanished
+//! one makes the put store the bytes that it still holds.
+//!
+//! Failure
+//! - A page that cannot be read ends the cycle with an alarm: nothing is condemned on an incomplete mark. So does any error of the catalog.
+//! - A condemned chunk that is found marked is revived and raises an alarm, and nothing is swept in that cycle.
+//! - Frames and containers that cannot be given back are logged, and tried again.
 
+mod mark;
+mod merge;
+mod pace;
+mod reclaim;
+mod reference;
+mod sweep;
+mod usage;
+
+pub use pace::Progress;
+pub use usage::{SnapshotUsage, UsageTotals};
+
+use crate::error::chain;
 use crate::{Engine, Error};
+use catalog::containers::ContainerUse;
+use catalog::{DbExt, meta};
+use mark::{Mark, MarkFault, Marked, Unreadable};
+use merge::{Merge, Merged};
+use pace::Pace;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use types::{AccountId, SnapshotId, UnixMillis};
 
 /// What a collection is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,13 +60,20 @@ pub enum CollectMode {
     Cycle,
 }
 
-/// A number of chunks and the bytes that their frames take.
+/// A number of chunks (or containers) and the bytes that their frames (or files) take.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Amount {
-    /// Chunks.
+    /// How many.
     pub count: u64,
-    /// Bytes of their frames.
+    /// Their bytes.
     pub bytes: u64,
+}
+
+impl Amount {
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
 }
 
 /// What a cycle did, or a dry run would do.
@@ -51,71 +105,216 @@ pub struct CollectReport {
     pub took: Duration,
 }
 
-/// How far a collection has come, for people who wait.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Progress {
-    /// What it does, in a few words.
-    pub step: &'static str,
-    /// How many items of this step are done.
-    pub done: u64,
-}
-
-/// What the store holds, as the last mark found it.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct UsageTotals {
-    /// When it was computed; nothing before the first time.
-    pub computed_at: Option<UnixMillis>,
-    /// Completed snapshots.
-    pub snapshots: u64,
-    /// Blocks of all completed snapshots together, in bytes of volume.
-    pub logical_bytes: u64,
-    /// Distinct blocks that something refers to, in bytes of volume.
-    pub unique_bytes: u64,
-    /// Bytes of the frames of everything that something refers to.
-    pub stored_bytes: u64,
-    /// Bytes of frames that nothing refers to: what collection will give back.
-    pub garbage_bytes: u64,
-}
-
-/// What one snapshot holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SnapshotUsage {
-    /// The snapshot.
-    pub id: SnapshotId,
-    /// Its owner.
-    pub account: AccountId,
-    /// Its blocks, in bytes of volume.
-    pub logical_bytes: u64,
-    /// Blocks that only it refers to.
-    pub own_blocks: u64,
-    /// Bytes of frames (blocks, pages, its own) that only it refers to: what deleting it would free.
-    pub own_bytes: u64,
+/// Why a cycle ended early. What it did stays done.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Mark(#[from] MarkFault),
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    #[error(transparent)]
+    Reclaim(#[from] reclaim::ReclaimFault),
 }
 
 impl Engine {
-    /// Runs a collection, after the one that is running. Goes on to its end, also when the caller goes away.
-    pub async fn collect(&self, _mode: CollectMode) -> Result<CollectReport, Error> {
-        Err(Error::Internal {
-            reason: "not there yet".to_owned(),
+    /// Runs a collection, after the one that is running. It goes on to its end, also when the caller goes away.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when catalog, chunk store or scratch directory failed, [`Error::Internal`] when a page cannot be
+    /// read; in both cases nothing that is referred to was touched, and the next cycle begins anew.
+    pub async fn collect(&self, mode: CollectMode) -> Result<CollectReport, Error> {
+        let engine = self.clone();
+        crate::to_its_end(async move {
+            let _turn = engine.inner.collecting.lock().await;
+            let mut pace = engine.pace();
+            let outcome = engine.cycle(mode, &mut pace).await;
+            pace.end();
+            outcome.map_err(|fault| engine.alarm(&fault))
         })
+        .await
     }
 
     /// How far the running collection is; nothing when none runs.
     pub fn collect_progress(&self) -> Option<Progress> {
-        None
+        let progress = &self.inner.collect_progress;
+        progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
-    /// The totals of the last mark.
-    pub async fn usage_totals(&self) -> Result<UsageTotals, Error> {
-        Ok(UsageTotals::default())
+    /// Whether a collection may find something: something was deleted or failed, or a cycle condemned something, or nothing is known
+    /// since the start.
+    pub fn may_hold_garbage(&self) -> bool {
+        self.inner.garbage.load(Ordering::Relaxed)
     }
 
-    /// The usage of at most `limit` snapshots with ids above `after`, by id, as the last mark found it.
-    pub async fn usage_of_snapshots(
+    fn pace(&self) -> Pace {
+        Pace::new(
+            Arc::clone(&self.inner.clock),
+            Some(self.inner.metrics.clone()),
+            Arc::clone(&self.inner.collect_progress),
+        )
+    }
+
+    fn alarm(&self, fault: &Fault) -> Error {
+        let reason = chain(fault);
+        self.inner.metrics.collections_failed.inc();
+        tracing::error!(
+            reason,
+            "a collection ended early; nothing in use was touched"
+        );
+        match fault {
+            Fault::Mark(MarkFault::Page(_)) => Error::Internal { reason },
+            Fault::Mark(MarkFault::Catalog(_) | MarkFault::Scratch(_))
+            | Fault::Catalog(_)
+            | Fault::Reclaim(_) => Error::Unavailable { reason },
+        }
+    }
+
+    async fn cycle(&self, mode: CollectMode, pace: &mut Pace) -> Result<CollectReport, Fault> {
+        let began = self.inner.clock.monotonic();
+        let db = &self.inner.db;
+        // What is deleted from here on is for the next cycle.
+        self.inner.garbage.store(false, Ordering::Relaxed);
+        let epoch = match mode {
+            CollectMode::Cycle => {
+                db.transact(|txn| Box::pin(async move { meta::begin_epoch(txn).await }))
+                    .await?
+            }
+            CollectMode::DryRun => {
+                db.view(|txn| Box::pin(async move { meta::epoch(txn).await }))
+                    .await?
+            }
+        };
+        // Before any record is looked at: what is closed here gets no new names.
+        let containers = self.containers_in_use().await?;
+        let mut marked = self.mark_references(pace).await?;
+        let mut merged = self.compare(&mut marked, mode, epoch, pace).await?;
+        self.keep_usage(&marked, &merged).await?;
+        let mut report = CollectReport {
+            epoch,
+            live_pages: merged.live_pages,
+            live_blocks: merged.live_blocks,
+            condemned: merged.condemn,
+            swept: merged.sweep,
+            revived: merged.revived,
+            missing: merged.missing,
+            pages_read: marked.pages_read,
+            ..CollectReport::default()
+        };
+        self.tell_alarms(&merged);
+        if mode == CollectMode::Cycle {
+            self.act(&marked, &mut merged, &containers, &mut report, pace)
+                .await?;
+        }
+        if mode == CollectMode::DryRun || report.condemned.count > 0 {
+            self.inner.garbage.store(true, Ordering::Relaxed);
+        }
+        report.took = self.inner.clock.monotonic().saturating_sub(began);
+        tracing::info!(
+            epoch,
+            dry_run = mode == CollectMode::DryRun,
+            live = report.live_blocks.count + report.live_pages.count,
+            condemned = report.condemned.count,
+            swept = report.swept.count,
+            removed_bytes = report.removed.bytes,
+            "collected"
+        );
+        Ok(report)
+    }
+
+    async fn mark_references(&self, pace: &Pace) -> Result<Marked, MarkFault> {
+        let mark = Mark {
+            db: Arc::clone(&self.inner.db),
+            chunks: Arc::clone(&self.inner.chunks),
+            scratch: Arc::clone(&self.inner.scratch),
+            pace: pace.clone(),
+            unreadable: Unreadable::Stop(self.inner.metrics.damaged_chunks.clone()),
+        };
+        mark.run().await
+    }
+
+    async fn compare(
         &self,
-        _after: Option<SnapshotId>,
-        _limit: u32,
-    ) -> Result<Vec<SnapshotUsage>, Error> {
-        Ok(Vec::new())
+        marked: &mut Marked,
+        mode: CollectMode,
+        epoch: i64,
+        pace: &Pace,
+    ) -> Result<Merged, MarkFault> {
+        let merge = Merge {
+            db: Arc::clone(&self.inner.db),
+            scratch: Arc::clone(&self.inner.scratch),
+            pace: pace.clone(),
+            // A dry run has begun no epoch: what is stamped with the current one may be in use or not.
+            epoch: match mode {
+                CollectMode::Cycle => epoch,
+                CollectMode::DryRun => epoch + 1,
+            },
+            revive: mode == CollectMode::Cycle,
+        };
+        merge.run(marked).await
+    }
+
+    /// The part of a cycle that changes things.
+    async fn act(
+        &self,
+        marked: &Marked,
+        merged: &mut Merged,
+        containers: &[ContainerUse],
+        report: &mut CollectReport,
+        pace: &mut Pace,
+    ) -> Result<(), Fault> {
+        (report.condemned, report.swept) = (Amount::default(), Amount::default());
+        if merged.revived > 0 {
+            return Ok(());
+        }
+        let mut named: HashMap<u64, u64> = std::mem::take(&mut merged.named);
+        for frame in marked.holders.iter().filter_map(|holder| holder.frame) {
+            *named.entry(frame.container).or_default() += u64::from(frame.length);
+        }
+        let swept = self
+            .sweep(&mut merged.candidates, report.epoch, &mut named, pace)
+            .await?;
+        (report.condemned, report.swept) = (swept.condemned, swept.swept);
+        let reclaimed = self.reclaim(containers, &mut named, pace).await?;
+        report.leaked = reclaimed.leaked;
+        report.moved = reclaimed.moved;
+        report.removed = reclaimed.removed;
+        pace.step("freeing frames");
+        if let Err(error) = self.free_all().await {
+            tracing::warn!(
+                error = chain(&error),
+                "frames could not be freed; they are tried again"
+            );
+        }
+        let now = self.inner.clock.now();
+        self.inner
+            .db
+            .transact(move |txn| {
+                Box::pin(
+                    async move { meta::set_number(txn, meta::COLLECTION_FINISHED_AT, now).await },
+                )
+            })
+            .await?;
+        self.inner.metrics.collections.inc();
+        Ok(())
+    }
+
+    fn tell_alarms(&self, merged: &Merged) {
+        self.inner.metrics.revived_chunks.inc_by(merged.revived);
+        if merged.revived > 0 {
+            tracing::error!(
+                count = merged.revived,
+                "condemned chunks are in use; they were revived, and this cycle sweeps nothing: please report this"
+            );
+        }
+        for (missing, snapshot) in &merged.missing_first {
+            tracing::error!(
+                chunk = %missing.digest,
+                snapshot = snapshot.map(|id| id.to_string()),
+                "a chunk that is referred to has no record: its blocks cannot be read until they are put again"
+            );
+        }
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::{Db, DbExt};
 use chunkstore::ChunkKind;
+use prometheus_client::metrics::gauge::Gauge;
 use std::sync::Arc;
 use types::{AccountId, BLOCK_BYTES, BlockIndex, ChunkName, Digest, SnapshotId, VolumeSize};
 
@@ -32,6 +33,7 @@ impl Engine {
         index: BlockIndex,
         digest: Digest,
     ) -> Result<Bytes, Error> {
+        let _under_way = UnderWay::begin(&self.inner.metrics.gets_under_way);
         let snapshot = self.readable_snapshot(account, id).await?;
         if digest == Digest::ZERO_BLOCK {
             self.inner.metrics.blocks_read.inc();
@@ -95,6 +97,22 @@ impl Engine {
                 reason: "shutting down".to_owned(),
             }),
         }
+    }
+}
+
+/// Counts a get for as long as it lives: its caller may go away in the middle.
+struct UnderWay<'a>(&'a Gauge);
+
+impl<'a> UnderWay<'a> {
+    fn begin(gauge: &'a Gauge) -> UnderWay<'a> {
+        gauge.inc();
+        UnderWay(gauge)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -30,14 +30,17 @@ mod put_batch;
 mod put_block;
 mod recovery;
 mod references;
+pub mod rescue;
 mod scrub;
 mod snapshot_frame;
+mod sorter;
 mod start_snapshot;
 mod tags;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod worker;
 
 pub use admission::{Admission, AdmissionCounts, AdmissionLimits, Admitted, Refused, Transfer};
@@ -69,8 +72,9 @@ use catalog::chunks::{ChunkKey, ChunkRecord};
 use catalog::snapshots::{SnapshotRecord, State};
 use catalog::{Db, DbExt};
 use chunkstore::ChunkStore;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use types::{AccountId, BLOCK_BYTES, Clock, Domain, Random, SnapshotId};
 
@@ -124,8 +128,7 @@ struct Inner {
     buffers: BufferPool,
     unverified_buffers: BufferPool,
     hashing: HashPool,
-    #[allow(dead_code, reason = "a sketch")]
-    scratch: PathBuf,
+    scratch: Arc<Path>,
     page_cache: Arc<PageCache>,
     snapshots: SnapshotCache,
     known_chunks: Arc<ChunkCache>,
@@ -137,6 +140,12 @@ struct Inner {
     sealed: Notify,
     purges: Notify,
     frees: Arc<Notify>,
+    /// Held by the collection that runs.
+    collecting: tokio::sync::Mutex<()>,
+    collect_progress: Arc<Mutex<Option<Progress>>>,
+    /// Whether a collection may find something.
+    garbage: AtomicBool,
+    scrubs: scrub::Scrubs,
     /// Told whenever the finisher is done with a snapshot.
     #[cfg_attr(not(any(test, feature = "test-support")), allow(dead_code))]
     settled: Notify,
@@ -167,7 +176,10 @@ impl Engine {
                 buffers: BufferPool::new(options.buffers, BLOCK_BYTES),
                 unverified_buffers: BufferPool::new(options.unverified_buffers, BLOCK_BYTES),
                 hashing: options.hashing,
-                scratch: options.scratch,
+                scratch: options.scratch.into(),
+                collecting: tokio::sync::Mutex::new(()),
+                collect_progress: Arc::default(),
+                garbage: AtomicBool::new(true),
                 page_cache: Arc::new(PageCache::new(options.page_cache_bytes)),
                 snapshots: SnapshotCache::new(limits::SNAPSHOT_CACHE, options.exclusive_catalog),
                 known_chunks,
@@ -179,6 +191,7 @@ impl Engine {
                 sealed: Notify::new(),
                 purges: Notify::new(),
                 frees,
+                scrubs: scrub::Scrubs::default(),
                 settled: Notify::new(),
             }),
         }

@@ -32,6 +32,22 @@ pub struct Metrics {
     pub finisher_retries: Counter,
     /// Chunks found damaged.
     pub damaged_chunks: Counter,
+    /// Gets that are under way.
+    pub gets_under_way: Gauge,
+    /// Collection cycles that came to their end.
+    pub collections: Counter,
+    /// Collection cycles that ended early. Anything but 0 deserves a look.
+    pub collections_failed: Counter,
+    /// Chunks condemned.
+    pub condemned_chunks: Counter,
+    /// Chunks whose record a collection deleted.
+    pub swept_chunks: Counter,
+    /// Condemned chunks that a mark found in use. Anything but 0 is a fault of the program.
+    pub revived_chunks: Counter,
+    /// Chunks copied out of containers that were mostly garbage.
+    pub moved_chunks: Counter,
+    /// Containers removed.
+    pub removed_containers: Counter,
 }
 
 impl Default for Metrics {
@@ -49,6 +65,14 @@ impl Default for Metrics {
             puts_without_space: Counter::default(),
             finisher_retries: Counter::default(),
             damaged_chunks: Counter::default(),
+            gets_under_way: Gauge::default(),
+            collections: Counter::default(),
+            collections_failed: Counter::default(),
+            condemned_chunks: Counter::default(),
+            swept_chunks: Counter::default(),
+            revived_chunks: Counter::default(),
+            moved_chunks: Counter::default(),
+            removed_containers: Counter::default(),
         }
     }
 }
@@ -107,6 +131,46 @@ impl Metrics {
             "damaged_chunks",
             "Chunks found damaged",
             self.damaged_chunks.clone(),
+        );
+        registry.register(
+            "gets_under_way",
+            "Gets that are under way",
+            self.gets_under_way.clone(),
+        );
+        registry.register(
+            "collections",
+            "Collection cycles that came to their end",
+            self.collections.clone(),
+        );
+        registry.register(
+            "collections_failed",
+            "Collection cycles that ended early",
+            self.collections_failed.clone(),
+        );
+        registry.register(
+            "condemned_chunks",
+            "Chunks condemned",
+            self.condemned_chunks.clone(),
+        );
+        registry.register(
+            "swept_chunks",
+            "Chunks whose record a collection deleted",
+            self.swept_chunks.clone(),
+        );
+        registry.register(
+            "revived_chunks",
+            "Condemned chunks that a mark found in use",
+            self.revived_chunks.clone(),
+        );
+        registry.register(
+            "moved_chunks",
+            "Chunks copied out of containers that were mostly garbage",
+            self.moved_chunks.clone(),
+        );
+        registry.register(
+            "removed_containers",
+            "Containers removed",
+            self.removed_containers.clone(),
         );
     }
 }

@@ -19,7 +19,8 @@ pub(crate) struct StoredPages {
     db: Arc<dyn Db>,
     chunks: Arc<dyn ChunkStore>,
     domain: Domain,
-    damaged_chunks: Counter,
+    /// Counts pages that are marked as damaged; nothing for who changes nothing.
+    damaged_chunks: Option<Counter>,
 }
 
 /// Why a page could not be loaded.
@@ -57,6 +58,21 @@ impl PageLoader for StoredPages {
 }
 
 impl StoredPages {
+    /// A loader of this domain's pages. Those found damaged are marked and counted, if there is a counter.
+    pub(crate) fn new(
+        db: Arc<dyn Db>,
+        chunks: Arc<dyn ChunkStore>,
+        domain: Domain,
+        damaged_chunks: Option<Counter>,
+    ) -> StoredPages {
+        StoredPages {
+            db,
+            chunks,
+            domain,
+            damaged_chunks,
+        }
+    }
+
     fn key(&self, page: Digest) -> ChunkKey {
         (self.domain, ChunkName::plain(page))
     }
@@ -100,8 +116,11 @@ impl StoredPages {
                     .ok_or(PageFault::Missing { page })?;
                 continue;
             }
-            if mismatch && record.state != ChunkState::Damaged {
-                mark_damaged(&*self.db, record, &self.damaged_chunks).await;
+            if mismatch
+                && record.state != ChunkState::Damaged
+                && let Some(damaged_chunks) = &self.damaged_chunks
+            {
+                mark_damaged(&*self.db, record, damaged_chunks).await;
             }
             return Err(PageFault::Unreadable {
                 page,
@@ -132,12 +151,12 @@ pub(crate) async fn mark_damaged(db: &dyn Db, record: ChunkRecord, damaged_chunk
 impl Engine {
     /// The pages of this domain's block maps, behind the shared cache.
     pub(crate) fn pages(&self, domain: Domain) -> PageSource<StoredPages> {
-        let loader = StoredPages {
-            db: Arc::clone(&self.inner.db),
-            chunks: Arc::clone(&self.inner.chunks),
+        let loader = StoredPages::new(
+            Arc::clone(&self.inner.db),
+            Arc::clone(&self.inner.chunks),
             domain,
-            damaged_chunks: self.inner.metrics.damaged_chunks.clone(),
-        };
+            Some(self.inner.metrics.damaged_chunks.clone()),
+        );
         PageSource::new(loader, Arc::clone(&self.inner.page_cache))
     }
 }

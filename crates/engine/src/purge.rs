@@ -6,6 +6,7 @@
 use crate::worker::Backoff;
 use crate::{Engine, Error, limits};
 use catalog::DbExt;
+use std::sync::atomic::Ordering;
 
 impl Engine {
     /// Purges what is noted, and answers when all of it is. For who runs no [`crate::Workers`]; they do it by themselves.
@@ -24,6 +25,8 @@ impl Engine {
             match self.purge_some().await {
                 Ok(true) => {
                     backoff.reset();
+                    // Entries of failed snapshots held chunks; so did blocks that were put twice.
+                    self.inner.garbage.store(true, Ordering::Relaxed);
                     tokio::task::yield_now().await;
                 }
                 Ok(false) => self.inner.purges.notified().await,

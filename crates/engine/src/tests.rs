@@ -1,6 +1,7 @@
 //! The verbs against a real catalog and real segment files.
 
 mod damage;
+mod gc;
 mod lineage;
 mod puts;
 mod restarts;
