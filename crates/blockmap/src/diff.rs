@@ -8,6 +8,9 @@
 //! as many as its read-ahead allows, loads them in one batch and puts their differing children in their place. The
 //! read-ahead of a level starts at a few pairs and doubles with every step, so a short answer visits little more than it
 //! needs, and a long one takes few round trips. The stack holds at most the children of one batch for each level.
+//!
+//! A page that cannot be loaded fails only the call that cannot answer anything without it: a batch that fails is taken apart, and
+//! what was found before the page is answered.
 
 use types::{BlockIndex, Digest};
 
@@ -50,7 +53,8 @@ pub struct Diff {
     pub changes: Vec<Change>,
     /// Where to resume, after all of `changes` and after `from`; `None` when there are no more.
     ///
-    /// May come without any change, when the page limit was reached first.
+    /// May come without any change, when the page limit was reached first. Also comes early, behind at least one change, when the
+    /// page that is needed next cannot be loaded: who resumes there meets the error.
     pub next: Option<BlockIndex>,
 }
 
@@ -99,7 +103,16 @@ pub(crate) async fn compare<L: PageLoader>(
             return Ok(comparison.stop_at(resume));
         }
         let digests: Vec<_> = batch.iter().flat_map(Pair::digests).collect();
-        let mut loaded = pages.pages(&digests, level).await?.into_iter();
+        let mut loaded = match pages.pages(&digests, level).await {
+            Ok(loaded) => loaded.into_iter(),
+            // It may be the read-ahead that failed.
+            Err(_) if batch.len() > 1 => {
+                comparison.put_back(level, batch);
+                continue;
+            }
+            Err(_) if !comparison.changes.is_empty() => return Ok(comparison.stop_at(resume)),
+            Err(error) => return Err(error),
+        };
         let mut page_of = |digest: Option<Digest>| digest.and_then(|_| loaded.next());
         let batch: Vec<_> = batch
             .into_iter()
@@ -179,6 +192,13 @@ impl Comparison {
         }
         self.pages_left -= pages;
         batch
+    }
+
+    /// Puts a batch back on the stack, to be taken in smaller parts.
+    fn put_back(&mut self, level: u8, batch: Vec<Pair>) {
+        self.pages_left += batch.iter().flat_map(Pair::digests).count();
+        self.ahead[usize::from(level)] = 1;
+        self.pending.extend(batch.into_iter().rev());
     }
 
     /// Puts the differing children of two inner pages on the stack.

@@ -73,6 +73,10 @@ impl MemoryPages {
         self.pages.lock().unwrap().insert(digest, bytes);
     }
 
+    pub(crate) fn take(&self, digest: Digest) {
+        self.pages.lock().unwrap().remove(&digest).unwrap();
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.pages.lock().unwrap().len()
     }

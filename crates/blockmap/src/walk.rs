@@ -14,13 +14,14 @@ use crate::source::{Error, PageLoader, PageSource};
 pub struct Walk {
     /// Entries in ascending order.
     pub entries: Vec<(BlockIndex, Digest)>,
-    /// The first entry of the map after `entries`; `None` at the end.
+    /// The first entry of the map after `entries`, or the first block index of a page that cannot be loaded; `None` at the end.
     pub next: Option<BlockIndex>,
 }
 
 /// The first `limit` entries at or after `from` of the map named `root`.
 ///
-/// Visits at most 3 pages for each entry and 10 more, however sparse the map and wherever `from` is.
+/// Visits at most 3 pages for each entry and 10 more, however sparse the map and wherever `from` is. Ends early, behind at least one
+/// entry, before a page that cannot be loaded: who resumes there meets the error.
 pub async fn walk<L: PageLoader>(
     pages: &PageSource<L>,
     root: Digest,
@@ -39,6 +40,7 @@ pub async fn walk<L: PageLoader>(
         .filter_map(|change| Some((change.index, change.second?)))
         .collect();
     let next = entries.get(limit).map(|(index, _)| *index);
+    let next = next.or(found.next);
     entries.truncate(limit);
     Ok(Walk { entries, next })
 }

@@ -19,6 +19,10 @@ pub const LAST_CONTAINER: &str = "last_container";
 pub const COLLECTION_FINISHED_AT: &str = "collection_finished_at";
 /// When the last scrub ended, in Unix milliseconds.
 pub const SCRUB_FINISHED_AT: &str = "scrub_finished_at";
+/// How many damaged chunks it found.
+pub const SCRUB_FINISHED_DAMAGED: &str = "scrub_finished_damaged";
+/// How far the scrub under way has come; empty when there is none.
+pub const SCRUB_POSITION: &str = "scrub_position";
 /// Which mark the rows of `snapshot_usage` are of.
 pub const USAGE_MARK: &str = "usage_mark";
 /// The totals of that mark, as `usage.rs` writes them.

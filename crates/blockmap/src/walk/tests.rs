@@ -141,3 +141,34 @@ fn a_page_of_another_level_is_damage_wherever_it_is_met() {
     assert!(matches!(walk,
         Err(Error::Damaged { page, reason }) if is_damage(page, reason.clone())));
 }
+
+#[test]
+fn a_missing_page_fails_only_who_needs_it() {
+    let maps = Maps::uncached();
+    // 200 leaves of 128 entries, one of them missing; a full read-ahead is 64.
+    let model: Model = (0..200 * 128).map(|at| (at, at.into())).collect();
+    let root = maps.build(&model);
+    for missing in [0, 1, 2, 3, 7, 100, 199_u32] {
+        let leaf: [_; 128] =
+            std::array::from_fn(|slot| Some(digest(u64::from(missing * 128) + slot as u64)));
+        let leaf = crate::Page::of_slots(0, &leaf).encode_named();
+        maps.pages.loader().take(leaf.digest);
+        let (mut from, mut read) = (0, 0);
+        let error = loop {
+            match run(crate::walk(&maps.pages, root, index(from), 1_000)) {
+                Ok(part) => {
+                    assert!(!part.entries.is_empty());
+                    read += part.entries.len() as u32;
+                    from = part.next.unwrap().get();
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Load(crate::testing::NoPage(page)) if page == leaf.digest));
+        assert_eq!((from, read), (missing * 128, missing * 128));
+        let behind = (missing + 1) * 128;
+        let rest = maps.walk(root, behind, usize::MAX);
+        assert_eq!(rest, expected(&model, behind, usize::MAX));
+        maps.put(leaf);
+    }
+}

@@ -23,15 +23,6 @@ use catalog::{Error, Txn, meta};
 use std::time::Duration;
 use types::{ChunkName, Domain, UnixMillis};
 
-/// Where the position lies in `meta`.
-const POSITION: &str = "scrub_position";
-
-/// Where the time lies at which the last scrub came to its end, in Unix milliseconds.
-const FINISHED_AT: &str = "scrub_finished_at";
-
-/// How many damaged chunks it found.
-const FINISHED_DAMAGED: &str = "scrub_finished_damaged";
-
 const VERSION: u8 = 1;
 const BYTES: usize = 88;
 
@@ -122,7 +113,7 @@ impl Position {
 
 /// Where the last scrub stopped before its end; nothing when it came to its end.
 pub(super) async fn load(txn: &mut dyn Txn) -> Result<Option<Position>, Error> {
-    let bytes = meta::bytes(txn, POSITION).await?;
+    let bytes = meta::bytes(txn, meta::SCRUB_POSITION).await?;
     let bytes = bytes.filter(|bytes| !bytes.is_empty());
     Ok(bytes.and_then(|bytes| {
         let position = Position::decode(&bytes);
@@ -135,7 +126,7 @@ pub(super) async fn load(txn: &mut dyn Txn) -> Result<Option<Position>, Error> {
 
 /// Notes how far the scrub has come.
 pub(super) async fn save(txn: &mut dyn Txn, position: &Position) -> Result<(), Error> {
-    meta::set_bytes(txn, POSITION, &position.encode()).await
+    meta::set_bytes(txn, meta::SCRUB_POSITION, &position.encode()).await
 }
 
 /// Notes that the scrub has come to its end.
@@ -145,17 +136,17 @@ pub(super) async fn finish(
     report: &ScrubReport,
 ) -> Result<(), Error> {
     let damaged = i64::try_from(report.damaged_count).unwrap_or(i64::MAX);
-    meta::set_bytes(txn, POSITION, &[]).await?;
-    meta::set_number(txn, FINISHED_AT, now).await?;
-    meta::set_number(txn, FINISHED_DAMAGED, damaged).await
+    meta::set_bytes(txn, meta::SCRUB_POSITION, &[]).await?;
+    meta::set_number(txn, meta::SCRUB_FINISHED_AT, now).await?;
+    meta::set_number(txn, meta::SCRUB_FINISHED_DAMAGED, damaged).await
 }
 
 /// When the last scrub came to its end, and how many damaged chunks it found.
 pub(super) async fn finished(txn: &mut dyn Txn) -> Result<Option<(UnixMillis, u64)>, Error> {
-    let Some(at) = meta::number(txn, FINISHED_AT).await? else {
+    let Some(at) = meta::number(txn, meta::SCRUB_FINISHED_AT).await? else {
         return Ok(None);
     };
-    let damaged = meta::number(txn, FINISHED_DAMAGED).await?.unwrap_or(0);
+    let damaged = meta::number(txn, meta::SCRUB_FINISHED_DAMAGED).await?.unwrap_or(0);
     Ok(Some((at, u64::try_from(damaged).unwrap_or(0))))
 }
 
