@@ -40,6 +40,7 @@ use catalog::DbExt;
 use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::snapshots::State;
 use check::Checked;
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use pace::{Pace, give_way};
 use position::{Next, Position};
@@ -294,13 +295,17 @@ impl Engine {
         // The position is that of whole batches: one that ends early is read again.
         let mut position = run.position;
         let pace = &mut run.pace;
+        // Both are boxed: of what they are made, the compiler cannot tell that it may change threads.
         let paced = stream::unfold((records.into_iter(), pace), |(mut rest, pace)| async move {
             let record = rest.next()?;
             pace.take(u64::from(record.location.length)).await;
             give_way(|| self.requests_wait()).await;
             Some((record, (rest, pace)))
         });
-        let checks = paced.map(|record| async move { (record, self.check_chunk(record).await) });
+        let checks = paced
+            .boxed()
+            .map(|record| async move { (record, self.check_chunk(record).await) }.boxed())
+            .boxed();
         let checks = checks.buffer_unordered(READS);
         tokio::pin!(checks);
         while let Some((record, checked)) = checks.next().await {
