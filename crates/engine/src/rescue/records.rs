@@ -1,0 +1,394 @@
+//! From the frames of a segment to the records of a catalog.
+//!
+//! Each batch of frames becomes one transaction: chunk records, snapshot records, and the live bytes of the containers that gain or
+//! lose a name by them.
+
+use super::{BATCH, RebuildDepth, RebuildReport, RescueError};
+use crate::SnapshotFrame;
+use crate::error::chain;
+use crate::pages::{catalog_location, store_location};
+use crate::touched::{find, is_damage};
+use blockmap::empty_root;
+use bytes::Bytes;
+use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
+use catalog::containers::ContainerRecord;
+use catalog::snapshots::{Finished, Promise, SnapshotRecord, State};
+use catalog::{Db, DbExt, Txn};
+use chunkstore::salvage::{Gap, GapReason, Salvage, SalvagedPart, SegmentFile};
+use chunkstore::{ChunkId, ChunkKind, ChunkStore, Codec, ContainerState, FoundFrame};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use types::limits::TIMEOUT_MINUTES_DEFAULT;
+use types::{Digest, UnixMillis};
+
+/// Frames read at a time.
+const READS: usize = 8;
+
+/// Gathers records, segment by segment.
+pub(super) struct Gathering<'a> {
+    pub(super) db: &'a dyn Db,
+    pub(super) chunks: &'a dyn ChunkStore,
+    pub(super) salvage: Salvage,
+    pub(super) depth: RebuildDepth,
+    pub(super) epoch: i64,
+    pub(super) now: UnixMillis,
+    pub(super) report: &'a mut RebuildReport,
+}
+
+/// Frames that lose or gain a name, as bytes of their containers.
+type Live = BTreeMap<u64, (u64, u64)>;
+
+impl Gathering<'_> {
+    /// Makes the records of one segment.
+    pub(super) async fn segment(&mut self, file: &SegmentFile) -> Result<(), RescueError> {
+        let container = ContainerRecord {
+            id: file.container.0,
+            kind: file.kind as u8,
+            state: ContainerState::Sealed as u8,
+            bytes: file.bytes,
+        };
+        self.db
+            .transact(move |txn| {
+                Box::pin(async move { catalog::containers::record(txn, container).await })
+            })
+            .await?;
+        self.report.segments.count += 1;
+        self.report.segments.bytes += file.bytes;
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let part = part(&self.salvage, file, at).await?;
+            for gap in &part.gaps {
+                self.note_gap(file, gap);
+            }
+            let (snapshots, chunks) = part
+                .frames
+                .into_iter()
+                .partition(|frame| frame.id.kind == ChunkKind::Snapshot);
+            self.chunk_frames(chunks).await?;
+            self.snapshot_frames(snapshots).await?;
+            from = part.next;
+        }
+        Ok(())
+    }
+
+    fn note_gap(&mut self, file: &SegmentFile, gap: &Gap) {
+        let report = &mut *self.report;
+        report.gaps.count += 1;
+        report.gaps.bytes += u64::from(gap.location.length);
+        if report.gap_examples.len() < RebuildReport::EXAMPLES_MAX {
+            let what = match gap.reason {
+                GapReason::NoFrame => "no frame: a torn write",
+                GapReason::DamagedHeader => "a frame whose header is damaged",
+                GapReason::Misplaced => "a frame of another store or place",
+                GapReason::Unknown => "a frame in a format that this program does not know",
+                GapReason::Unreadable => "the disk cannot read it",
+            };
+            let (offset, bytes) = (gap.location.offset, gap.location.length);
+            let name = &file.name;
+            report
+                .gap_examples
+                .push(format!("{name} at {offset}, {bytes} bytes: {what}"));
+        }
+    }
+
+    async fn chunk_frames(&mut self, frames: Vec<FoundFrame>) -> Result<(), RescueError> {
+        let keys = frames.iter().map(|frame| key(&frame.id)).collect();
+        let known = find(self.db, keys).await?;
+        let mut chosen: HashMap<ChunkKey, ChunkRecord> = HashMap::new();
+        for record in self.judged(frames).await? {
+            let key = record.key();
+            let rival = chosen.get(&key).or(known.get(&key)).copied();
+            let Some(rival) = rival else {
+                chosen.insert(key, record);
+                continue;
+            };
+            self.report.duplicates += 1;
+            let rival = self.proved(rival).await?;
+            let winner = match rival.state {
+                ChunkState::Live => rival,
+                _ => match self.proved(record).await? {
+                    better @ ChunkRecord {
+                        state: ChunkState::Live,
+                        ..
+                    } => better,
+                    _ => rival,
+                },
+            };
+            chosen.insert(key, winner);
+        }
+        self.write_chunks(&known, chosen).await
+    }
+
+    /// The records of frames, those that are to be read with what that says of them.
+    async fn judged(&self, frames: Vec<FoundFrame>) -> Result<Vec<ChunkRecord>, RescueError> {
+        let reads = frames.into_iter().map(|frame| async move {
+            let record = record(&frame, self.epoch);
+            let read = frame.id.kind == ChunkKind::Page || self.depth == RebuildDepth::Contents;
+            if !read {
+                return Ok(record);
+            }
+            let state = match examine(self.chunks, &frame).await? {
+                Ok(_) => ChunkState::Live,
+                Err(_) => ChunkState::Damaged,
+            };
+            Ok(ChunkRecord { state, ..record })
+        });
+        stream::iter(reads).buffered(READS).try_collect().await
+    }
+
+    /// A record whose bytes have been looked at, now or before.
+    async fn proved(&self, record: ChunkRecord) -> Result<ChunkRecord, RescueError> {
+        if record.state == ChunkState::Damaged {
+            return Ok(record);
+        }
+        let Some(frame) = frame_of(&record) else {
+            return Ok(record);
+        };
+        Ok(match examine(self.chunks, &frame).await? {
+            Ok(_) => record,
+            Err(_) => ChunkRecord {
+                state: ChunkState::Damaged,
+                ..record
+            },
+        })
+    }
+
+    async fn write_chunks(
+        &mut self,
+        known: &HashMap<ChunkKey, ChunkRecord>,
+        chosen: HashMap<ChunkKey, ChunkRecord>,
+    ) -> Result<(), RescueError> {
+        let mut live = Live::new();
+        let report = &mut *self.report;
+        for (key, record) in &chosen {
+            let before = known.get(key);
+            if let Some(before) = before {
+                live.entry(before.location.container).or_default().1 +=
+                    u64::from(before.location.length);
+                report.chunks.bytes -= u64::from(before.location.length);
+                report.damaged -= u64::from(before.state == ChunkState::Damaged);
+            } else {
+                report.chunks.count += 1;
+            }
+            live.entry(record.location.container).or_default().0 +=
+                u64::from(record.location.length);
+            report.chunks.bytes += u64::from(record.location.length);
+            report.damaged += u64::from(record.state == ChunkState::Damaged);
+        }
+        // In the order of the table, so that rows that lie together are written together.
+        let mut records: Vec<ChunkRecord> = chosen.into_values().collect();
+        records.sort_by_key(|record| (record.domain, record.name));
+        let work = Arc::new((records, live));
+        self.db
+            .transact(move |txn| {
+                let work = Arc::clone(&work);
+                Box::pin(async move {
+                    catalog::chunks::put(txn, &work.0).await?;
+                    count_live(txn, &work.1).await
+                })
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn snapshot_frames(&mut self, frames: Vec<FoundFrame>) -> Result<(), RescueError> {
+        for frame in frames {
+            let Some(found) = snapshot_frame(self.chunks, &frame).await? else {
+                let gap = Gap {
+                    location: frame.location,
+                    reason: GapReason::DamagedHeader,
+                };
+                self.note_snapshot_damage(&gap);
+                continue;
+            };
+            let now = self.now;
+            let work = Arc::new((found, catalog_location(frame.location)));
+            self.db
+                .transact(move |txn| {
+                    let work = Arc::clone(&work);
+                    Box::pin(async move { put_snapshot(txn, &work.0, work.1, now).await })
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn note_snapshot_damage(&mut self, gap: &Gap) {
+        self.report.gaps.count += 1;
+        self.report.gaps.bytes += u64::from(gap.location.length);
+        if self.report.gap_examples.len() < RebuildReport::EXAMPLES_MAX {
+            let location = gap.location;
+            self.report.gap_examples.push(format!(
+                "container {} at {}, {} bytes: the frame of a snapshot that is damaged",
+                location.container.0, location.offset, location.length
+            ));
+        }
+    }
+}
+
+/// A part of a segment, found on a blocking thread.
+pub(super) async fn part(
+    salvage: &Salvage,
+    file: &SegmentFile,
+    from: u64,
+) -> Result<SalvagedPart, RescueError> {
+    let (salvage, file) = (salvage.clone(), file.clone());
+    blocking(move || Ok(salvage.part(&file, from, BATCH)?)).await
+}
+
+/// The snapshot in a frame; nothing when it is damaged.
+pub(super) async fn snapshot_frame(
+    chunks: &dyn ChunkStore,
+    frame: &FoundFrame,
+) -> Result<Option<SnapshotFrame>, RescueError> {
+    let read = examine(chunks, frame).await?;
+    let decoded = read
+        .ok()
+        .and_then(|bytes| SnapshotFrame::decode(&bytes).ok());
+    Ok(decoded.filter(|found| found.domain == frame.id.domain))
+}
+
+/// Runs work that computes or blocks off the async workers.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RescueError> + Send + 'static,
+) -> Result<T, RescueError> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|error| RescueError::Thread {
+        reason: error.to_string(),
+    })?
+}
+
+/// The content of a frame if it verifies, by its checksum and by its digest; else what is wrong with it.
+pub(super) async fn examine(
+    chunks: &dyn ChunkStore,
+    frame: &FoundFrame,
+) -> Result<Result<Bytes, String>, RescueError> {
+    let bytes = match chunks.read(frame.location, frame.id).await {
+        Ok(bytes) => bytes,
+        Err(error) if is_damage(&error) => return Ok(Err(chain(&error))),
+        Err(error) => return Err(error.into()),
+    };
+    let expected = frame.digest;
+    blocking(move || {
+        let found = Digest::of(&bytes);
+        Ok(if found == expected {
+            Ok(bytes)
+        } else {
+            Err(format!("the digest of its bytes is {found}"))
+        })
+    })
+    .await
+}
+
+/// Writes the record of a snapshot, unless a newer frame of it has been found.
+async fn put_snapshot(
+    txn: &mut dyn Txn,
+    found: &SnapshotFrame,
+    frame: catalog::Location,
+    now: UnixMillis,
+) -> Result<(), catalog::Error> {
+    let known = catalog::snapshots::get(txn, found.id).await?;
+    if let Some(before) = known.as_ref().and_then(|known| known.finished) {
+        if before.completion_time > found.completion_time {
+            return Ok(());
+        }
+        remove_snapshot(txn, found.id, before.frame).await?;
+    }
+    catalog::accounts::insert_account(txn, found.account, now).await?;
+    let record = SnapshotRecord {
+        id: found.id,
+        account: found.account,
+        domain: found.domain,
+        state: State::Open,
+        volume_size: found.volume_size,
+        parent: found.parent,
+        lineage: found.lineage,
+        // What it started from only matters while it is pending.
+        base_root: empty_root().digest,
+        base_count: 0,
+        description: found.description.clone(),
+        start_time: found.start_time,
+        timeout_minutes: TIMEOUT_MINUTES_DEFAULT,
+        idle_ms: 0,
+        touched: false,
+        progress: None,
+        promise: None,
+        status_message: None,
+        finished: None,
+    };
+    catalog::snapshots::insert(txn, &record).await?;
+    let promise = Promise {
+        count: found.own_count,
+        checksum: None,
+    };
+    catalog::snapshots::seal(txn, found.id, &promise).await?;
+    let finished = Finished {
+        root: found.root,
+        own_count: found.own_count,
+        full_count: found.full_count,
+        completion_time: found.completion_time,
+        frame,
+    };
+    catalog::snapshots::finish(txn, found.id, &finished).await?;
+    catalog::containers::add_live(txn, frame.container, u64::from(frame.length)).await
+}
+
+/// Takes a snapshot's record away again.
+pub(super) async fn remove_snapshot(
+    txn: &mut dyn Txn,
+    id: types::SnapshotId,
+    frame: catalog::Location,
+) -> Result<(), catalog::Error> {
+    catalog::snapshots::delete(txn, id).await?;
+    catalog::containers::sub_live(txn, frame.container, u64::from(frame.length)).await
+}
+
+async fn count_live(txn: &mut dyn Txn, live: &Live) -> Result<(), catalog::Error> {
+    for (container, (gained, lost)) in live {
+        catalog::containers::add_live(txn, *container, *gained).await?;
+        if *lost > 0 {
+            catalog::containers::sub_live(txn, *container, *lost).await?;
+        }
+    }
+    Ok(())
+}
+
+fn key(id: &ChunkId) -> ChunkKey {
+    (id.domain, id.name)
+}
+
+fn record(frame: &FoundFrame, epoch: i64) -> ChunkRecord {
+    ChunkRecord {
+        domain: frame.id.domain,
+        name: frame.id.name,
+        kind: frame.id.kind as u8,
+        state: ChunkState::Live,
+        location: catalog_location(frame.location),
+        stored_bytes: frame.stored_bytes,
+        codec: frame.codec as u8,
+        data_key: 0,
+        epoch,
+    }
+}
+
+/// The frame that a record names, in a plain domain, where the name is the digest.
+fn frame_of(record: &ChunkRecord) -> Option<FoundFrame> {
+    let kind = match record.kind {
+        1 => ChunkKind::Block,
+        2 => ChunkKind::Page,
+        _ => return None,
+    };
+    Some(FoundFrame {
+        id: ChunkId {
+            domain: record.domain,
+            name: record.name,
+            kind,
+        },
+        location: store_location(record.location),
+        digest: Digest::from_bytes(*record.name.as_bytes()),
+        // Neither matters to a read.
+        codec: Codec::None,
+        stored_bytes: record.stored_bytes,
+    })
+}
