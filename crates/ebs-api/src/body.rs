@@ -3,8 +3,11 @@
 //! The body is first polled when it is first wanted; hyper answers `Expect: 100-continue` at that moment, so whatever is
 //! refused earlier costs the client nothing. Timeouts run on tokio's clock, which tests can pause.
 
+use crate::admission::SMALL_DOCUMENT;
 use crate::error::ApiError;
+use auth::AccessKeyId;
 use bytes::Bytes;
+use engine::{Admission, Admitted};
 use http::HeaderMap;
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -21,17 +24,14 @@ pub struct BodyLimits {
     pub grace: Duration,
     /// Bytes per second that a body must reach after the grace.
     pub rate_min: u64,
-    /// Longest wait for a buffer.
-    pub queue: Duration,
-    /// How long a request waits for a buffer before the slowest body being received may be cut, and the time between two
-    /// such cuts.
-    pub pressure: Duration,
     /// Bytes of a JSON body.
     pub document_bytes_max: usize,
     /// Bytes read and thrown away after an early error.
     pub drain_bytes_max: u64,
     /// Time for that.
     pub drain: Duration,
+    /// Longest silence during it.
+    pub drain_quiet: Duration,
 }
 
 impl BodyLimits {
@@ -39,17 +39,16 @@ impl BodyLimits {
     pub const STANDARD: BodyLimits = BodyLimits {
         // Longer than the retransmissions of a lossy mobile line.
         stall: Duration::from_secs(20),
-        // A block at 32 KiB/s passes, since most of it comes within the grace.
         grace: Duration::from_secs(10),
-        rate_min: 64 * 1024,
-        // SDKs give up after 60 s; an answer after that has no reader.
-        queue: Duration::from_secs(55),
-        pressure: Duration::from_secs(1),
+        // 64 uploads at a time over 10 Mbit/s are let through; while others wait, more is asked for (engine::Admission).
+        rate_min: 16 * 1024,
         // 50 tags of 127 and 255 characters, each escaped as \u twice, are 230 KB.
         document_bytes_max: 256 * 1024,
         // Two blocks: a put that was refused early sees its answer (SPEC 3.2).
         drain_bytes_max: 1024 * 1024,
         drain: Duration::from_secs(5),
+        // A client that is still sending is heard from within a round trip; one that waits for an answer is not.
+        drain_quiet: Duration::from_millis(500),
     };
 }
 
@@ -110,24 +109,51 @@ where
         Ok(None)
     }
 
-    /// A body of at most `limits.document_bytes_max`, whole.
-    pub(crate) async fn document(&mut self, limits: &BodyLimits) -> Result<Bytes, ApiError> {
+    /// A body of at most `limits.document_bytes_max`, whole. A large one takes a place of `large` for this key.
+    pub(crate) async fn document(
+        &mut self,
+        limits: &BodyLimits,
+        large: &Admission,
+        key: &AccessKeyId,
+    ) -> Result<Document, ApiError> {
         let max = limits.document_bytes_max;
-        if self
-            .declared()
-            .is_some_and(|declared| declared > max as u64)
-        {
+        let declared = self.declared().unwrap_or(0);
+        if declared > max as u64 {
             return Err(ApiError::body_too_large(max));
         }
+        let mut document = Document::default();
+        if declared > SMALL_DOCUMENT as u64 {
+            document.admit(large, key).await?;
+        }
         let mut pace = Pace::new(limits);
-        let mut whole = Vec::new();
-        while let Some(data) = pace.next(self).await.map_err(document_fault)? {
-            if whole.len() + data.len() > max {
+        loop {
+            let data = match &document.room {
+                None => pace.next(self).await,
+                Some(room) => tokio::select! {
+                    biased;
+                    data = pace.next(self) => data,
+                    () = room.transfer().cut() => Err(BodyFault::Slow),
+                },
+            };
+            let Some(data) = data.map_err(document_fault)? else {
+                break;
+            };
+            let length = document.bytes.len() + data.len();
+            if length > max {
                 return Err(ApiError::body_too_large(max));
             }
-            whole.extend_from_slice(&data);
+            if length > SMALL_DOCUMENT && document.room.is_none() {
+                document.admit(large, key).await?;
+            }
+            if let Some(room) = &document.room {
+                room.transfer().moved(data.len());
+            }
+            document.bytes.extend_from_slice(&data);
         }
-        Ok(whole.into())
+        if let Some(room) = &document.room {
+            room.transfer().stop();
+        }
+        Ok(document)
     }
 
     /// Reads and throws away what is left, within limits, so that a client that is still sending sees the answer instead of
@@ -141,7 +167,12 @@ where
         }
         let mut left = limits.drain_bytes_max;
         let drained = timeout(limits.drain, async {
-            while let Ok(Some(data)) = self.next().await {
+            loop {
+                let data = match timeout(limits.drain_quiet, self.next()).await {
+                    Ok(Ok(Some(data))) => data,
+                    Ok(_) => break,
+                    Err(_) => return false,
+                };
                 match left.checked_sub(data.len() as u64) {
                     Some(rest) => left = rest,
                     None => return false,
@@ -151,6 +182,22 @@ where
         });
         // A body that broke off has ended, but its connection has too.
         drained.await.unwrap_or(false)
+    }
+}
+
+/// A whole body, and the place that it has if it is large.
+#[derive(Default)]
+pub(crate) struct Document {
+    pub(crate) bytes: Vec<u8>,
+    room: Option<Admitted>,
+}
+
+impl Document {
+    async fn admit(&mut self, large: &Admission, key: &AccessKeyId) -> Result<(), ApiError> {
+        let room = large.admit(key.as_str(), 1).await?;
+        room.transfer().start();
+        self.room = Some(room);
+        Ok(())
     }
 }
 

@@ -15,6 +15,12 @@ use serde_json::json;
 /// Shared by every fault of ours.
 const INTERNAL: &str = "An internal error has occurred. Retry the request.";
 
+/// What a throttled client is asked to wait, in milliseconds; SDKs spread their retries over about as long by themselves.
+const RETRY_AFTER_MS: u32 = 1_000;
+
+/// The code of an answer that asks to come again later (SPEC 8.8).
+const THROTTLED: &str = "ThrottlingException";
+
 /// Why a validation failed (SPEC 5.3); the values in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reason {
@@ -197,7 +203,12 @@ impl ApiError {
         )
     }
 
-    /// The request waited too long for its turn, or the store cannot answer now.
+    /// There is more to do than the server can; SDKs retry this (SPEC 5.5).
+    pub(crate) fn throttled() -> ApiError {
+        ApiError::framework(StatusCode::BAD_REQUEST, THROTTLED, "Rate exceeded")
+    }
+
+    /// The store cannot answer now.
     pub(crate) fn unavailable(fault: impl Into<String>) -> ApiError {
         ApiError {
             fault: Some(fault.into()),
@@ -240,6 +251,11 @@ impl ApiError {
     /// What the log is told; only for faults of ours.
     pub(crate) fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// How long the client is asked to stay away, in milliseconds.
+    pub(crate) fn retry_after_ms(&self) -> Option<u32> {
+        (self.code == THROTTLED).then_some(RETRY_AFTER_MS)
     }
 
     /// Whether AWS ends the connection after this answer (SPEC 3.2).
@@ -288,6 +304,14 @@ impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> ApiError {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::FORBIDDEN);
         ApiError::framework(status, error.code(), error.to_string())
+    }
+}
+
+impl From<engine::Refused> for ApiError {
+    fn from(refused: engine::Refused) -> ApiError {
+        match refused {
+            engine::Refused::LineFull | engine::Refused::TooLate => ApiError::throttled(),
+        }
     }
 }
 

@@ -1,60 +1,26 @@
 //! Block data on its way in: from a socket into one of a fixed number of buffers.
 //!
-//! Policy
-//! - A buffer is taken before the first byte is read, so memory is bounded by the pool and TCP holds the rest back.
-//! - No access key has more than its share of the buffers; its further requests wait in line.
-//! - Whoever waits for a buffer longer than `pressure` has the slowest body cut, once it has had as long itself. The cut
-//!   client gets `Failed to read block data`, which tells it to send again.
-//! - A body that stalls or crawls is cut anyway (`body.rs`).
+//! A buffer is admitted before the first byte is read, so memory is bounded by the pool and TCP holds the rest back. Who may
+//! have one, who waits, and which client is too slow to keep one is decided in `engine::Admission`; a body that stalls or crawls
+//! is cut anyway (`body.rs`). A client that was cut gets `Failed to read block data`, which tells it to send again.
 //!
 //! There are two intakes: one for bodies whose signature is verified, and a small one for those that must be hashed first.
 
+use crate::admission::WAIT_MAX;
 use crate::body::{BodyFault, BodyLimits, Pace, RequestBody};
 use crate::error::ApiError;
 use auth::AccessKeyId;
 use bytes::Bytes;
-use engine::{AlignedBuf, BufferPool};
+use engine::{Admission, Admitted, AlignedBuf, BufferPool, Refused, Transfer};
 use http_body::Body;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use types::{BLOCK_BYTES, Clock, Digest, DigestContext};
-
-/// The part of the buffers that one key may hold: three quarters, so that others always find some.
-const SHARE: (usize, usize) = (3, 4);
+use types::{BLOCK_BYTES, Digest, DigestContext};
 
 /// Buffers, and who may have them.
 pub(crate) struct Intake {
     pool: BufferPool,
+    admission: Admission,
     limits: BodyLimits,
-    clock: Arc<dyn Clock>,
-    share: usize,
-    lanes: Arc<Mutex<HashMap<AccessKeyId, Lane>>>,
-    receiving: Mutex<Receiving>,
-}
-
-/// The buffers of one key, for as long as it has requests.
-struct Lane {
-    requests: usize,
-    free: Arc<Semaphore>,
-}
-
-/// The bodies being received now.
-#[derive(Default)]
-struct Receiving {
-    next_number: u64,
-    bodies: HashMap<u64, Arc<Reception>>,
-    last_cut: Option<Duration>,
-}
-
-/// One body being received.
-struct Reception {
-    begun: Duration,
-    received: AtomicUsize,
-    cut: Notify,
 }
 
 /// What came in.
@@ -65,38 +31,28 @@ pub(crate) enum Received {
     WrongLength(Option<Digest>),
 }
 
-/// A block of bytes and the right to hold them.
+/// A block of bytes and the place that it has.
 pub(crate) struct ReceivedBlock {
     /// The bytes.
     pub(crate) data: AlignedBuf,
     /// To be kept until the buffer is free again.
-    pub(crate) slot: Slot,
-}
-
-/// One of a key's buffers, given back when dropped.
-pub(crate) struct Slot {
-    _permit: OwnedSemaphorePermit,
-    _place: Place,
+    pub(crate) place: Admitted,
 }
 
 impl Intake {
-    /// An intake into the buffers of `pool`.
-    pub(crate) fn new(pool: BufferPool, limits: BodyLimits, clock: Arc<dyn Clock>) -> Intake {
-        let share = (pool.total() * SHARE.0 / SHARE.1).max(1);
+    /// An intake into the buffers of `pool`, each of which is a place of `admission`.
+    pub(crate) fn new(pool: BufferPool, admission: Admission, limits: BodyLimits) -> Intake {
         Intake {
             pool,
+            admission,
             limits,
-            clock,
-            share,
-            lanes: Arc::default(),
-            receiving: Mutex::default(),
         }
     }
 
     /// Receives a body of exactly one block for this key.
     ///
     /// # Errors
-    /// `Failed to read block data` for another length, a stall or a broken connection; unavailable when no buffer came free.
+    /// `Failed to read block data` for another length, a stall or a broken connection; throttled when no buffer came free.
     pub(crate) async fn block<B>(
         &self,
         key: &AccessKeyId,
@@ -144,41 +100,30 @@ impl Intake {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let waited = timeout(self.limits.queue, self.buffer(key)).await;
-        let (mut data, slot) =
-            waited.map_err(|_| ApiError::unavailable("no buffer came free in time"))?;
-        let (_registered, reception) = self.register();
-        let cut = reception.cut.notified();
+        let place = self.admission.admit(key.as_str(), 1).await?;
+        let mut data = self.buffer().await?;
+        let transfer = place.transfer();
+        transfer.start();
         let received = tokio::select! {
             biased;
-            received = self.fill(&mut data, body, &reception, wrong_length) => received,
-            () = cut => Err(BodyFault::Slow),
+            received = self.fill(&mut data, body, transfer, wrong_length) => received,
+            () = transfer.cut() => Err(BodyFault::Slow),
         };
+        transfer.stop();
         match received {
-            Ok(Filled::Exactly) => Ok(Received::Block(ReceivedBlock { data, slot })),
+            Ok(Filled::Exactly) => Ok(Received::Block(ReceivedBlock { data, place })),
             Ok(Filled::Other(digest)) => Ok(Received::WrongLength(digest)),
             Err(BodyFault::Broken | BodyFault::Slow) => Err(ApiError::unreadable_block()),
         }
     }
 
-    /// Waits for the key's turn and for a buffer; has slow bodies cut meanwhile.
-    async fn buffer(&self, key: &AccessKeyId) -> (AlignedBuf, Slot) {
-        let place = Place::enter(&self.lanes, key, self.share);
-        let permit = Arc::clone(&place.free).acquire_owned().await;
-        let permit = permit.expect("a lane never closes its semaphore");
-        let slot = Slot {
-            _permit: permit,
-            _place: place,
-        };
-        if let Some(data) = self.pool.try_take() {
-            return (data, slot);
-        }
-        let mut taken = std::pin::pin!(self.pool.take());
-        loop {
-            match timeout(self.limits.pressure, &mut taken).await {
-                Ok(data) => return (data, slot),
-                Err(_) => self.cut_slowest(),
-            }
+    /// The buffer that a place stands for. It is there unless a put goes on to its end after its client has gone.
+    async fn buffer(&self) -> Result<AlignedBuf, Refused> {
+        match self.pool.try_take() {
+            Some(data) => Ok(data),
+            None => timeout(WAIT_MAX, self.pool.take())
+                .await
+                .map_err(|_| Refused::TooLate),
         }
     }
 
@@ -186,7 +131,7 @@ impl Intake {
         &self,
         data: &mut AlignedBuf,
         body: &mut RequestBody<B>,
-        reception: &Reception,
+        transfer: &Transfer,
         wrong_length: WrongLength,
     ) -> Result<Filled, BodyFault>
     where
@@ -197,12 +142,19 @@ impl Intake {
         while let Some(part) = pace.next(body).await? {
             let Some(room) = data.get_mut(filled..filled + part.len()) else {
                 return self
-                    .overlong(&data[..filled], &part, body, &mut pace, wrong_length)
+                    .overlong(
+                        &data[..filled],
+                        &part,
+                        body,
+                        &mut pace,
+                        transfer,
+                        wrong_length,
+                    )
                     .await;
             };
             room.copy_from_slice(&part);
             filled += part.len();
-            reception.received.store(filled, Ordering::Relaxed);
+            transfer.moved(part.len());
         }
         if filled == data.len() {
             return Ok(Filled::Exactly);
@@ -222,6 +174,7 @@ impl Intake {
         part: &[u8],
         body: &mut RequestBody<B>,
         pace: &mut Pace<'_>,
+        transfer: &Transfer,
         wrong_length: WrongLength,
     ) -> Result<Filled, BodyFault>
     where
@@ -233,6 +186,7 @@ impl Intake {
         let mut context = hashed(hashed(DigestContext::new(), begin).await, part).await;
         let mut length = (begin.len() + part.len()) as u64;
         while let Some(part) = pace.next(body).await? {
+            transfer.moved(part.len());
             length += part.len() as u64;
             if length > self.limits.drain_bytes_max {
                 return Err(BodyFault::Slow);
@@ -240,52 +194,6 @@ impl Intake {
             context = hashed(context, &part).await;
         }
         Ok(Filled::Other(Some(context.finish())))
-    }
-
-    fn register(&self) -> (Registered<'_>, Arc<Reception>) {
-        let begun = self.clock.monotonic();
-        let reception = Arc::new(Reception {
-            begun,
-            received: AtomicUsize::new(0),
-            cut: Notify::new(),
-        });
-        let mut receiving = lock(&self.receiving);
-        let number = receiving.next_number;
-        receiving.next_number += 1;
-        receiving.bodies.insert(number, Arc::clone(&reception));
-        (
-            Registered {
-                receiving: &self.receiving,
-                number,
-            },
-            reception,
-        )
-    }
-
-    /// Cuts the body with the lowest rate among those that have had their time, unless one was cut just now.
-    fn cut_slowest(&self) {
-        let now = self.clock.monotonic();
-        let patience = self.limits.pressure;
-        let mut receiving = lock(&self.receiving);
-        if receiving
-            .last_cut
-            .is_some_and(|last| now.saturating_sub(last) < patience)
-        {
-            return;
-        }
-        let age = |body: &Reception| now.saturating_sub(body.begun);
-        let rate = |body: &Reception| {
-            let received = body.received.load(Ordering::Relaxed) as u128;
-            received * 1_000_000 / age(body).as_micros().max(1)
-        };
-        let late = receiving
-            .bodies
-            .values()
-            .filter(|body| age(body) >= patience);
-        if let Some(slowest) = late.min_by_key(|body| rate(body)) {
-            slowest.cut.notify_one();
-            receiving.last_cut = Some(now);
-        }
     }
 }
 
@@ -300,57 +208,6 @@ enum Filled {
     Other(Option<Digest>),
 }
 
-/// Takes the body from the list when it is no longer being received.
-struct Registered<'a> {
-    receiving: &'a Mutex<Receiving>,
-    number: u64,
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        lock(self.receiving).bodies.remove(&self.number);
-    }
-}
-
-/// A request of a key; the key's lane goes with its last request.
-struct Place {
-    lanes: Arc<Mutex<HashMap<AccessKeyId, Lane>>>,
-    key: AccessKeyId,
-    free: Arc<Semaphore>,
-}
-
-impl Place {
-    fn enter(
-        lanes: &Arc<Mutex<HashMap<AccessKeyId, Lane>>>,
-        key: &AccessKeyId,
-        share: usize,
-    ) -> Place {
-        let mut locked = lock(lanes);
-        let lane = locked.entry(key.clone()).or_insert_with(|| Lane {
-            requests: 0,
-            free: Arc::new(Semaphore::new(share)),
-        });
-        lane.requests += 1;
-        Place {
-            lanes: Arc::clone(lanes),
-            key: key.clone(),
-            free: Arc::clone(&lane.free),
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut lanes = lock(&self.lanes);
-        if let Some(lane) = lanes.get_mut(&self.key) {
-            lane.requests -= 1;
-            if lane.requests == 0 {
-                lanes.remove(&self.key);
-            }
-        }
-    }
-}
-
 /// Hashes bytes that no valid request has, in steps that let others run.
 async fn hashed(mut context: DigestContext, bytes: &[u8]) -> DigestContext {
     for step in bytes.chunks(64 * 1024) {
@@ -358,10 +215,6 @@ async fn hashed(mut context: DigestContext, bytes: &[u8]) -> DigestContext {
         tokio::task::yield_now().await;
     }
     context
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

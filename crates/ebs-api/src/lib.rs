@@ -6,6 +6,7 @@
 //! parameters.rs      path, query and headers as text and integers; numbers.rs, snapshot_id.rs
 //! constraints.rs     modelled constraints, and their messages
 //! body.rs            bodies within bounds; intake.rs: block data into pooled buffers
+//! admission.rs       what requests may hold of the server's memory
 //! block_token.rs     page_token.rs, base62.rs: what clients hold on to
 //! error.rs           every refusal in the words of the wire
 //! response.rs        what every response carries
@@ -14,6 +15,7 @@
 //! Order of checks, in every operation: route, signature, constraints, the snapshot, the rest; and whatever can be refused
 //! before the body is read is refused before. Wire names and texts end here: the engine knows none of them.
 
+mod admission;
 mod base62;
 mod block_token;
 mod body;
@@ -36,6 +38,7 @@ mod tests;
 
 pub use body::BodyLimits;
 
+use crate::admission::Admissions;
 use crate::body::RequestBody;
 use crate::error::ApiError;
 use crate::intake::Intake;
@@ -46,7 +49,7 @@ use auth::{
     Authenticator, Caller, RequestHead, RequestId, Service, TokenKeys, Unproven, UnsignedPayload,
 };
 use bytes::Bytes;
-use engine::Engine;
+use engine::{Admission, AdmissionCounts, BufferPool, Engine};
 use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Request, Response};
@@ -112,6 +115,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     random: Random,
     options: EbsApiOptions,
+    admissions: Admissions,
     verified: Intake,
     unverified: Intake,
 }
@@ -127,17 +131,14 @@ impl EbsApi {
             random,
             options,
         } = components;
-        let intake = |pool: &engine::BufferPool| {
-            Intake::new(
-                pool.clone(),
-                options.body_limits.clone(),
-                Arc::clone(&clock),
-            )
+        let (verified, unverified) = (engine.buffers(), engine.unverified_buffers());
+        let admissions = Admissions::new(verified.total(), unverified.total(), &clock);
+        let intake = |pool: &BufferPool, admission: &Admission| {
+            let limits = options.body_limits.clone();
+            Intake::new(pool.clone(), admission.clone(), limits)
         };
-        let (verified, unverified) = (
-            intake(engine.buffers()),
-            intake(engine.unverified_buffers()),
-        );
+        let verified = intake(verified, &admissions.blocks);
+        let unverified = intake(unverified, &admissions.unverified);
         let shared = Shared {
             engine,
             authenticator,
@@ -145,6 +146,7 @@ impl EbsApi {
             clock,
             random,
             options,
+            admissions,
             verified,
             unverified,
         };
@@ -153,9 +155,24 @@ impl EbsApi {
         }
     }
 
+    /// The answer to a request that there is no room for, whatever it asks.
+    pub fn throttle(&self, request_id: RequestId) -> Response<Full<Bytes>> {
+        let error = ApiError::throttled();
+        let mut reply = response::error(&error, true);
+        reply.extensions_mut().insert(ErrorCode(error.code()));
+        reply.extensions_mut().insert(Operation("Unknown"));
+        response::finish(reply, request_id, self.shared.clock.now())
+    }
+
+    /// What was admitted and refused, by what it was admitted to.
+    pub fn admissions(&self) -> [(&'static str, AdmissionCounts); 4] {
+        self.shared.admissions.counts()
+    }
+
     /// Answers a request, whatever it is: errors are responses, and so is a panic. Dropping the future gives the request up.
     ///
-    /// The response carries [`Operation`] and, for an error, [`ErrorCode`] as extensions.
+    /// The response carries [`Operation`] and, for an error, [`ErrorCode`] as extensions. A large one carries an
+    /// `Arc<engine::Transfer>` too, to be told of its way out.
     pub async fn handle<B>(
         &self,
         request: Request<B>,
@@ -205,9 +222,12 @@ impl Shared {
             return ops::put_snapshot_block::run(self, head, body, snapshot, index).await;
         }
         let unproven = self.open(head, UnsignedPayload::Refused)?;
-        let document = body.document(&self.options.body_limits).await?;
-        let caller = unproven.verify_with(Digest::of(&document))?;
-        self.answer_caller(route, &caller, &Parameters::of(head), &document)
+        let (limits, large) = (&self.options.body_limits, &self.admissions.documents);
+        let document = body
+            .document(limits, large, unproven.access_key_id())
+            .await?;
+        let caller = unproven.verify_with(Digest::of(&document.bytes))?;
+        self.answer_caller(route, &caller, &Parameters::of(head), &document.bytes)
             .await
     }
 

@@ -16,6 +16,7 @@ const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum");
 const CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
 const DATA_LENGTH: HeaderName = HeaderName::from_static("x-amz-data-length");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const RETRY_AFTER: HeaderName = HeaderName::from_static("x-amz-retry-after");
 
 /// A response without what all have in common.
 pub(crate) type Reply = Response<Bytes>;
@@ -53,6 +54,9 @@ pub(crate) fn error(error: &ApiError, connection_used_up: bool) -> Reply {
     let mut reply = json(error.status(), error.body());
     let kind = HeaderValue::try_from(error.type_header()).expect("codes are plain ASCII");
     reply.headers_mut().insert(ERROR_TYPE, kind);
+    if let Some(millis) = error.retry_after_ms() {
+        reply.headers_mut().insert(RETRY_AFTER, millis.into());
+    }
     if connection_used_up || error.closes_connection() {
         reply
             .headers_mut()

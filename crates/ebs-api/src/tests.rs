@@ -4,6 +4,7 @@ mod authentication;
 mod completes;
 mod gets;
 mod lists;
+mod overload;
 mod puts;
 mod responses;
 mod robustness;
@@ -127,18 +128,9 @@ impl Server {
     {
         let request_id = RequestId::generate(&self.random);
         let response = self.api.handle(request, request_id).await;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        assert_eq!(head.headers["x-amzn-requestid"], request_id.to_string());
-        assert_eq!(head.headers["content-length"], body.len().to_string());
-        assert!(head.headers.contains_key("date") && head.headers.contains_key("content-type"));
-        assert!(head.extensions.get::<Operation>().is_some());
-        Answer {
-            status: head.status,
-            error_code: head.extensions.get::<ErrorCode>().map(|code| code.0),
-            headers: head.headers,
-            body,
-        }
+        let id = &response.headers()["x-amzn-requestid"];
+        assert_eq!(id, request_id.to_string().as_str());
+        Answer::read(response).await
     }
 
     /// Starts a snapshot of 1 GiB and answers its id.
@@ -319,6 +311,21 @@ struct Answer {
 }
 
 impl Answer {
+    /// A response to its end, with what every one must have.
+    async fn read(response: http::Response<Full<Bytes>>) -> Answer {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        assert_eq!(head.headers["content-length"], body.len().to_string());
+        assert!(head.headers.contains_key("date") && head.headers.contains_key("content-type"));
+        assert!(head.extensions.get::<Operation>().is_some());
+        Answer {
+            status: head.status,
+            error_code: head.extensions.get::<ErrorCode>().map(|code| code.0),
+            headers: head.headers,
+            body,
+        }
+    }
+
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }

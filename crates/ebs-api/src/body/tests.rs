@@ -1,10 +1,13 @@
 //! Bodies under a paused clock: tokio moves it whenever everyone waits.
 
 use super::*;
+use crate::admission::admission;
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use std::convert::Infallible;
+use std::sync::Arc;
+use types::{Clock, TestClock};
 
 fn headers(expect: bool) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -34,21 +37,59 @@ fn slow(
     RequestBody::new(StreamBody::new(Box::pin(parts)), &headers(false))
 }
 
+/// Reads a document, of which `places` may be large at a time.
+async fn document<B>(
+    mut body: RequestBody<B>,
+    limits: &BodyLimits,
+    large: &Admission,
+) -> Result<Document, ApiError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let key = AccessKeyId::parse("A").unwrap();
+    body.document(limits, large, &key).await
+}
+
+/// Room for one large document, and a line of one.
+fn one_large() -> Admission {
+    let clock: Arc<dyn Clock> = Arc::new(TestClock::at(0));
+    admission(1, 1, &clock)
+}
+
 #[tokio::test(start_paused = true)]
 async fn documents_are_bounded() {
+    let large = one_large();
     let limits = BodyLimits {
         document_bytes_max: 100,
         ..BodyLimits::STANDARD
     };
-    assert_eq!(whole(100).document(&limits).await.unwrap().len(), 100);
-    assert_eq!(whole(0).document(&limits).await.unwrap().len(), 0);
-    let declared = whole(101).document(&limits).await.unwrap_err();
+    for fits in [0, 100] {
+        let document = document(whole(fits), &limits, &large).await;
+        assert_eq!(document.unwrap().bytes.len(), fits);
+    }
+    let declared = document(whole(101), &limits, &large).await.err().unwrap();
     assert_eq!(declared.code(), "RequestEntityTooLargeException");
-    let chunked = slow(11, 10, Duration::ZERO)
-        .document(&limits)
-        .await
-        .unwrap_err();
+    let chunked = slow(11, 10, Duration::ZERO);
+    let chunked = document(chunked, &limits, &large).await.err().unwrap();
     assert_eq!(chunked.code(), "RequestEntityTooLargeException");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_documents_are_few_at_a_time_and_small_ones_do_not_wait() {
+    let (limits, large) = (BodyLimits::STANDARD, one_large());
+    let parts = || slow(2, SMALL_DOCUMENT, Duration::ZERO);
+    let held = document(parts(), &limits, &large).await.unwrap();
+    let throttled = document(parts(), &limits, &large).await;
+    assert_eq!(throttled.err().unwrap().code(), "ThrottlingException");
+    let throttled = document(whole(2 * SMALL_DOCUMENT), &limits, &large).await;
+    assert_eq!(throttled.err().unwrap().code(), "ThrottlingException");
+    assert!(
+        document(whole(SMALL_DOCUMENT), &limits, &large)
+            .await
+            .is_ok()
+    );
+    drop(held);
+    assert!(document(parts(), &limits, &large).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,10 +105,10 @@ async fn silence_and_crawling_are_cut() {
         read(2, 1, limits.stall + Duration::from_secs(1)).await,
         Err(BodyFault::Slow)
     );
-    // 64 KiB/s and a little more than that go on for ever, 32 KiB/s until the grace is used up.
-    assert_eq!(read(100, 66_000, Duration::from_secs(1)).await, Ok(()));
+    // 16 KiB/s and a little more than that go on for ever, 8 KiB/s until the grace is used up.
+    assert_eq!(read(100, 16_500, Duration::from_secs(1)).await, Ok(()));
     assert_eq!(
-        read(100, 33_000, Duration::from_secs(1)).await,
+        read(100, 8_200, Duration::from_secs(1)).await,
         Err(BodyFault::Slow)
     );
     assert_eq!(read(8, 1, Duration::from_secs(1)).await, Ok(()));
@@ -83,7 +124,16 @@ async fn draining_ends_by_size_and_by_time() {
     assert!(!whole(1001).drain(&limits).await);
     assert!(slow(10, 100, Duration::from_millis(1)).drain(&limits).await);
     assert!(!slow(11, 100, Duration::from_millis(1)).drain(&limits).await);
-    assert!(!slow(2, 1, limits.drain).drain(&limits).await);
+    let pause = limits.drain_quiet.mul_f64(0.9);
+    assert!(slow(4, 1, pause).drain(&limits).await);
+    assert!(
+        !slow(20, 1, pause).drain(&limits).await,
+        "it takes too long"
+    );
+    assert!(
+        !slow(2, 1, limits.drain_quiet * 2).drain(&limits).await,
+        "it waits"
+    );
     assert!(whole(0).drain(&limits).await);
 }
 
@@ -106,12 +156,9 @@ async fn a_broken_body_stays_ended() {
     assert_eq!(body.next().await, Ok(Some(Bytes::from_static(b"x"))));
     assert_eq!(body.next().await, Err(BodyFault::Broken));
     assert_eq!(body.next().await, Ok(None));
-    let error = RequestBody::new(
-        StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>("reset")])),
-        &headers(false),
-    )
-    .document(&BodyLimits::STANDARD)
-    .await
-    .unwrap_err();
+    let parts = stream::iter([Err::<Frame<Bytes>, _>("reset")]);
+    let body = RequestBody::new(StreamBody::new(parts), &headers(false));
+    let read = document(body, &BodyLimits::STANDARD, &one_large()).await;
+    let error = read.err().unwrap();
     assert_eq!(error.code(), "MalformedHttpRequestException");
 }

@@ -1,14 +1,18 @@
-//! Buffers shared among keys, and bodies cut under pressure, under a paused clock.
+//! Buffers shared among keys, and bodies cut under pressure, under a paused clock. Shares and lines are tested where they
+//! are kept, in the engine.
 
 use super::*;
+use crate::admission::admission;
 use futures_util::{FutureExt, stream};
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::sleep;
-use types::TestClock;
+use types::{Clock, TestClock};
 
 struct Fixture {
     intake: Intake,
@@ -19,11 +23,9 @@ struct Fixture {
 fn fixture(buffers: usize) -> Fixture {
     let clock = Arc::new(TestClock::at(0));
     let pool = BufferPool::new(buffers, BLOCK_BYTES);
-    let intake = Intake::new(
-        pool.clone(),
-        BodyLimits::STANDARD,
-        Arc::clone(&clock) as Arc<dyn Clock>,
-    );
+    let for_admission = Arc::clone(&clock) as Arc<dyn Clock>;
+    let admission = admission(buffers, 8, &for_admission);
+    let intake = Intake::new(pool.clone(), admission, BodyLimits::STANDARD);
     Fixture {
         intake,
         pool,
@@ -88,10 +90,6 @@ async fn exactly_a_block_is_received_however_it_is_framed() {
         }
     }
     assert_eq!(pool.in_use(), 0);
-    assert!(
-        lock(&intake.lanes).is_empty(),
-        "a lane goes with its last request"
-    );
 }
 
 #[tokio::test]
@@ -157,49 +155,43 @@ async fn one_key_cannot_hold_every_buffer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_slowest_body_is_cut_for_one_that_waits() {
+async fn a_silent_body_is_cut_for_one_that_waits() {
     let Fixture { intake, clock, .. } = fixture(1);
     let (slow_key, other) = (key("SLOW"), key("OTHER"));
     let (mut slow_body, mut body) = (silent(), whole(BLOCK_BYTES));
-    let slow = intake.block(&slow_key, &mut slow_body);
+    let ticking = async {
+        loop {
+            sleep(Duration::from_millis(100)).await;
+            clock.advance(Duration::from_millis(100));
+        }
+    };
     let waiting = async {
         sleep(Duration::from_millis(1)).await;
-        clock.advance(Duration::from_secs(2));
         intake.block(&other, &mut body).await
     };
-    let (slow, waiting) = futures_util::future::join(slow, waiting).await;
+    let both = futures_util::future::join(intake.block(&slow_key, &mut slow_body), waiting);
+    let (slow, waiting) = tokio::select! {
+        both = both => both,
+        () = ticking => unreachable!("it ticks for ever"),
+    };
     assert_eq!(slow.err().unwrap().message(), "Failed to read block data");
     assert!(waiting.is_ok());
+    assert!(clock.monotonic() < BodyLimits::STANDARD.stall);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_young_is_cut_and_only_one_at_a_time() {
-    let Fixture { intake, clock, .. } = fixture(2);
-    let (_one, first) = intake.register();
-    first.received.store(100, Ordering::Relaxed);
-    let (_two, second) = intake.register();
-    let is_cut = |reception: &Reception| reception.cut.notified().now_or_never().is_some();
-    intake.cut_slowest();
-    assert!(!is_cut(&first) && !is_cut(&second), "both are young");
-    clock.advance(Duration::from_secs(2));
-    intake.cut_slowest();
-    intake.cut_slowest();
-    assert!(
-        !is_cut(&first) && is_cut(&second),
-        "the slowest, and it alone"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_waits_too_long_is_told_so() {
+async fn who_waits_too_long_is_throttled() {
     let Fixture { intake, pool, .. } = fixture(1);
-    let _held = pool.take().await;
-    let error = intake
-        .block(&key("A"), &mut whole(BLOCK_BYTES))
-        .await
-        .err()
-        .unwrap();
-    assert_eq!(error.code(), "ServiceUnavailable");
+    let received = intake.block(&key("A"), &mut whole(BLOCK_BYTES)).await;
+    let throttled = intake.block(&key("B"), &mut whole(BLOCK_BYTES)).await;
+    let error = throttled.err().unwrap();
+    assert_eq!(error.code(), "ThrottlingException");
+    assert!(error.retry_after_ms().is_some());
+    drop(received);
+    // A put that outlives its client keeps the buffer without the place.
+    let _outliving = pool.take().await;
+    let throttled = intake.block(&key("B"), &mut whole(BLOCK_BYTES)).await;
+    assert_eq!(throttled.err().unwrap().code(), "ThrottlingException");
 }
 
 #[tokio::test(start_paused = true)]

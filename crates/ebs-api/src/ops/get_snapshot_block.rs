@@ -8,9 +8,9 @@ use crate::error::ApiError;
 use crate::parameters::{self, Parameters};
 use crate::response::{self, Reply};
 use crate::snapshot_id::WireSnapshotId;
-use crate::{Shared, block_token};
+use crate::{Shared, admission, block_token};
 use auth::Caller;
-use types::BlockIndex;
+use types::{BLOCK_BYTES, BlockIndex, Digest};
 
 /// Answers the operation.
 pub(crate) async fn run(
@@ -47,9 +47,22 @@ pub(crate) async fn run(
         api.engine.readable(caller.account, id).await?;
         return Err(ApiError::block_token(token));
     };
+    // Blocks of zeros are one and the same memory.
+    let room = match digest {
+        Digest::ZERO_BLOCK => None,
+        _ => Some(
+            api.admissions
+                .answer(&caller.access_key_id, BLOCK_BYTES)
+                .await?,
+        ),
+    };
     let data = api
         .engine
         .get_block(caller.account, id, index, digest)
         .await?;
-    Ok(response::block(data, &super::checksum(&digest)))
+    let reply = response::block(data, &super::checksum(&digest));
+    Ok(match room {
+        Some(room) => admission::held(reply, room),
+        None => reply,
+    })
 }

@@ -4,7 +4,6 @@
 //! expiry are always real values, also on an empty page (SPEC 8.34); the size is the second snapshot's (SPEC 8.6).
 
 use super::listing::{self, Begin, ITEMS_PER_TURN, Paging};
-use crate::Shared;
 use crate::block_token::{self, BlockTokenMint, TOKEN_CHARS};
 use crate::constraints::Constraints;
 use crate::error::{ApiError, Reason};
@@ -12,10 +11,14 @@ use crate::page_token::Listing;
 use crate::parameters::{self, Parameters};
 use crate::response::{self, Reply};
 use crate::snapshot_id::WireSnapshotId;
+use crate::{Shared, admission};
 use auth::Caller;
 use engine::ChangedBlockList;
 use http::StatusCode;
 use types::{AccountId, BLOCK_BYTES, BlockIndex, Digest, SnapshotId};
+
+/// Bytes that an item of a page takes at most: as text, and before that as index and digests.
+const ITEM_BYTES_MAX: usize = 2 * TOKEN_CHARS + 80 + 72;
 
 /// Answers the operation.
 pub(crate) async fn run(
@@ -41,6 +44,7 @@ pub(crate) async fn run(
 
     let pair = known_pair(api, caller.account, &WireSnapshotId::new(first), &second).await?;
     let (first, second) = pair;
+    let room = paging.room(api, caller, ITEM_BYTES_MAX).await?;
     let page = match paging.begin(api, Listing::ChangedBlocks { first, second }) {
         Begin::At(from) => {
             let limit = paging.limit(api);
@@ -61,9 +65,10 @@ pub(crate) async fn run(
             return Err(paging.invalid_token());
         }
     };
-    Ok(response::json(
-        StatusCode::OK,
-        write_page(api, pair, &page).await,
+    let document = write_page(api, pair, &page).await;
+    Ok(admission::held(
+        response::json(StatusCode::OK, document),
+        room,
     ))
 }
 

@@ -3,7 +3,6 @@
 //! The page is written straight into the body; 10,000 tokens take a few milliseconds.
 
 use super::listing::{self, Begin, ITEMS_PER_TURN, Paging};
-use crate::Shared;
 use crate::block_token::{self, BlockTokenMint, TOKEN_CHARS};
 use crate::constraints::Constraints;
 use crate::error::ApiError;
@@ -11,10 +10,14 @@ use crate::page_token::Listing;
 use crate::parameters::{self, Parameters};
 use crate::response::{self, Reply};
 use crate::snapshot_id::WireSnapshotId;
+use crate::{Shared, admission};
 use auth::Caller;
 use engine::BlockList;
 use http::StatusCode;
 use types::{BLOCK_BYTES, SnapshotId};
+
+/// Bytes that an item of a page takes at most: as text, and before that as index and digest.
+const ITEM_BYTES_MAX: usize = TOKEN_CHARS + 48 + 40;
 
 /// Answers the operation.
 pub(crate) async fn run(
@@ -31,6 +34,7 @@ pub(crate) async fn run(
     constraints.finish()?;
 
     let id = snapshot.known()?;
+    let room = paging.room(api, caller, ITEM_BYTES_MAX).await?;
     let page = match paging.begin(api, Listing::Blocks(id)) {
         Begin::At(from) => {
             let limit = paging.limit(api);
@@ -51,9 +55,10 @@ pub(crate) async fn run(
             return Err(paging.invalid_token());
         }
     };
-    Ok(response::json(
-        StatusCode::OK,
-        write_page(api, id, &page).await,
+    let document = write_page(api, id, &page).await;
+    Ok(admission::held(
+        response::json(StatusCode::OK, document),
+        room,
     ))
 }
 

@@ -5,6 +5,8 @@ use crate::constraints::Constraints;
 use crate::error::ApiError;
 use crate::page_token::{self, Listing};
 use crate::parameters::Parameters;
+use auth::Caller;
+use engine::Admitted;
 use types::BlockIndex;
 use types::limits::LIST_RESULTS_MAX;
 
@@ -52,6 +54,17 @@ impl<'a> Paging<'a> {
         asked
             .unwrap_or(api.options.max_results_default)
             .clamp(1, LIST_RESULTS_MAX)
+    }
+
+    /// Memory for a page with items of at most so many bytes.
+    pub(super) async fn room(
+        &self,
+        api: &Shared,
+        caller: &Caller,
+        item_bytes_max: usize,
+    ) -> Result<Admitted, ApiError> {
+        let bytes = self.limit(api) * item_bytes_max;
+        api.admissions.answer(&caller.access_key_id, bytes).await
     }
 
     /// Where to begin; a page token makes the starting block index irrelevant (SPEC 3.10).

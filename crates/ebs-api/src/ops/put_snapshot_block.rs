@@ -14,7 +14,7 @@ use crate::Shared;
 use crate::body::RequestBody;
 use crate::constraints::{ALGORITHM, Constraints, echo};
 use crate::error::{ApiError, Reason};
-use crate::intake::{Received, ReceivedBlock, Slot};
+use crate::intake::{Received, ReceivedBlock};
 use crate::parameters::{self, Parameters};
 use crate::response::{self, Reply};
 use crate::snapshot_id::WireSnapshotId;
@@ -22,7 +22,7 @@ use auth::{AuthError, Caller, Unproven, UnsignedPayload};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use engine::{HashedBlock, PutPermit};
+use engine::{Admitted, HashedBlock, PutPermit};
 use http::StatusCode;
 use http::request::Parts;
 use http_body::Body;
@@ -52,7 +52,7 @@ where
     if body.declared() == Some(BLOCK_BYTES as u64) {
         input.check_declarations()?;
     }
-    let (block, _slot) = match proof.body {
+    let (block, _place) = match proof.body {
         BodyState::Unread => {
             let received = api
                 .verified
@@ -61,9 +61,9 @@ where
             input.check_declarations()?;
             hash(api, received).await?
         }
-        BodyState::Hashed(block, slot) => {
+        BodyState::Hashed(block, place) => {
             input.check_declarations()?;
-            (block, slot)
+            (block, place)
         }
         BodyState::Unusable => return Err(ApiError::unreadable_block()),
     };
@@ -94,7 +94,7 @@ struct Proof {
 
 enum BodyState {
     Unread,
-    Hashed(HashedBlock, Slot),
+    Hashed(HashedBlock, Admitted),
     /// Its signature is right, its length is not.
     Unusable,
 }
@@ -133,12 +133,12 @@ where
 {
     match api.unverified.any(unproven.access_key_id(), body).await? {
         Received::Block(received) => {
-            let (block, slot) = hash(api, received).await?;
+            let (block, place) = hash(api, received).await?;
             let caller = unproven.verify_with(block.digest())?;
             Ok(Proof {
                 caller,
                 signed: None,
-                body: BodyState::Hashed(block, slot),
+                body: BodyState::Hashed(block, place),
             })
         }
         Received::WrongLength(digest) => {
@@ -153,9 +153,9 @@ where
     }
 }
 
-async fn hash(api: &Shared, received: ReceivedBlock) -> Result<(HashedBlock, Slot), ApiError> {
-    let ReceivedBlock { data, slot } = received;
-    Ok((api.engine.hash_block(data).await?, slot))
+async fn hash(api: &Shared, received: ReceivedBlock) -> Result<(HashedBlock, Admitted), ApiError> {
+    let ReceivedBlock { data, place } = received;
+    Ok((api.engine.hash_block(data).await?, place))
 }
 
 struct Input {
