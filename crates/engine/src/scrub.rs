@@ -26,11 +26,9 @@
 //! - Damage is logged when it is found, and again at the end with the snapshots and block indexes that it touches. An error of the disk
 //!   that is not damage, or of the catalog, ends the scrub; the next one goes on where it stopped.
 
-mod check;
+pub(crate) mod check;
 mod pace;
-mod position;
-
-pub(crate) use check::{kind_of, own_frame};
+pub(crate) mod position;
 
 use crate::error::chain;
 use crate::gc::Progress;
@@ -39,7 +37,7 @@ use crate::{Engine, Error};
 use catalog::DbExt;
 use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::snapshots::State;
-use check::Checked;
+use check::{Checked, kind_of, own_frame};
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use pace::{Pace, give_way};
@@ -155,7 +153,7 @@ impl Drop for ProgressEnd<'_> {
 
 /// Why a scrub cannot go on.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+pub(crate) enum Fault {
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
     #[error(transparent)]

@@ -5,6 +5,7 @@ mod gc;
 mod lineage;
 mod puts;
 mod restarts;
+mod scrub;
 mod starts;
 
 use crate::testing::TestEngine;

@@ -21,7 +21,7 @@ const LOOKS: usize = 4;
 
 /// What became of a look at a chunk.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Checked {
+pub(crate) enum Checked {
     /// Its bytes are what its name says.
     Sound,
     /// So they are, and it had been found damaged before.
@@ -36,7 +36,7 @@ pub(super) enum Checked {
 }
 
 impl Engine {
-    pub(super) async fn check_chunk(&self, record: ChunkRecord) -> Result<Checked, Fault> {
+    pub(crate) async fn check_chunk(&self, record: ChunkRecord) -> Result<Checked, Fault> {
         let key = record.key();
         let mut record = record;
         let mut failed_at = None;
@@ -129,7 +129,7 @@ impl Engine {
     }
 
     /// Verifies a completed snapshot's own frame. The record has all that is in it, so one that fails is stored anew.
-    pub(super) async fn check_frame(&self, record: SnapshotRecord) -> Result<Checked, Fault> {
+    pub(crate) async fn check_frame(&self, record: SnapshotRecord) -> Result<Checked, Fault> {
         let Some((chunk, mut place)) = own_frame(&record) else {
             return Ok(Checked::Gone);
         };

@@ -28,7 +28,7 @@ const BYTES: usize = 88;
 
 /// Where a scrub goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// With the first chunk after this one.
     Chunks(Option<ChunkKey>),
     /// With the frames of snapshots, from the first on: they are few and small.
@@ -37,18 +37,18 @@ pub(super) enum Next {
 
 /// How far a scrub has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Position {
-    pub(super) next: Next,
-    pub(super) started_at: UnixMillis,
-    pub(super) took: Duration,
-    pub(super) chunks: u64,
-    pub(super) bytes: u64,
-    pub(super) healed: u64,
+pub(crate) struct Position {
+    pub(crate) next: Next,
+    pub(crate) started_at: UnixMillis,
+    pub(crate) took: Duration,
+    pub(crate) chunks: u64,
+    pub(crate) bytes: u64,
+    pub(crate) healed: u64,
 }
 
 impl Position {
     /// Before the first chunk.
-    pub(super) fn start(now: UnixMillis) -> Position {
+    pub(crate) fn start(now: UnixMillis) -> Position {
         Position {
             next: Next::Chunks(None),
             started_at: now,
@@ -112,7 +112,7 @@ impl Position {
 }
 
 /// Where the last scrub stopped before its end; nothing when it came to its end.
-pub(super) async fn load(txn: &mut dyn Txn) -> Result<Option<Position>, Error> {
+pub(crate) async fn load(txn: &mut dyn Txn) -> Result<Option<Position>, Error> {
     let bytes = meta::bytes(txn, meta::SCRUB_POSITION).await?;
     let bytes = bytes.filter(|bytes| !bytes.is_empty());
     Ok(bytes.and_then(|bytes| {
@@ -125,12 +125,12 @@ pub(super) async fn load(txn: &mut dyn Txn) -> Result<Option<Position>, Error> {
 }
 
 /// Notes how far the scrub has come.
-pub(super) async fn save(txn: &mut dyn Txn, position: &Position) -> Result<(), Error> {
+pub(crate) async fn save(txn: &mut dyn Txn, position: &Position) -> Result<(), Error> {
     meta::set_bytes(txn, meta::SCRUB_POSITION, &position.encode()).await
 }
 
 /// Notes that the scrub has come to its end.
-pub(super) async fn finish(
+pub(crate) async fn finish(
     txn: &mut dyn Txn,
     now: UnixMillis,
     report: &ScrubReport,
@@ -142,11 +142,13 @@ pub(super) async fn finish(
 }
 
 /// When the last scrub came to its end, and how many damaged chunks it found.
-pub(super) async fn finished(txn: &mut dyn Txn) -> Result<Option<(UnixMillis, u64)>, Error> {
+pub(crate) async fn finished(txn: &mut dyn Txn) -> Result<Option<(UnixMillis, u64)>, Error> {
     let Some(at) = meta::number(txn, meta::SCRUB_FINISHED_AT).await? else {
         return Ok(None);
     };
-    let damaged = meta::number(txn, meta::SCRUB_FINISHED_DAMAGED).await?.unwrap_or(0);
+    let damaged = meta::number(txn, meta::SCRUB_FINISHED_DAMAGED)
+        .await?
+        .unwrap_or(0);
     Ok(Some((at, u64::try_from(damaged).unwrap_or(0))))
 }
 
