@@ -4,6 +4,7 @@ mod damage;
 mod gc;
 mod lineage;
 mod puts;
+mod rescue;
 mod restarts;
 mod scrub;
 mod starts;

@@ -1,0 +1,133 @@
+//! A catalog that was thrown away and built again from the segments.
+
+mod history;
+
+use super::account;
+use crate::rescue::{
+    Incomplete, OldCatalog, RebuildDepth, RebuildOptions, RebuildReport, Survey, rebuild, survey,
+};
+use crate::testing::{START, TestEngine};
+use catalog::db::{Sqlite, SqliteOptions};
+use catalog::{Db, DbExt};
+use chunkstore::{FileIo, SegmentIo};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a store is, and how its catalog is to be rebuilt.
+struct Lost {
+    dir: tempfile::TempDir,
+    depth: RebuildDepth,
+    incomplete: Incomplete,
+    /// What is left of the catalog.
+    old: Option<PathBuf>,
+}
+
+impl Lost {
+    /// A directory whose catalog will be lost.
+    fn new() -> Lost {
+        Lost {
+            dir: tempfile::tempdir().unwrap(),
+            depth: RebuildDepth::Headers,
+            incomplete: Incomplete::LeaveOut,
+            old: None,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn segments(&self) -> PathBuf {
+        self.path().join("segments")
+    }
+
+    fn io(&self) -> Arc<dyn SegmentIo> {
+        Arc::new(FileIo::open_to_read(&self.segments()).unwrap())
+    }
+
+    fn survey(&self) -> Survey {
+        survey(&*self.io()).unwrap()
+    }
+
+    /// Throws the catalog away, or puts it aside as what is left of it, and builds another one from the segments.
+    async fn rebuild(&mut self) -> RebuildReport {
+        let old = self.path().join("old");
+        std::fs::create_dir_all(&old).unwrap();
+        for name in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+            let _ = std::fs::rename(self.path().join(name), old.join(name));
+        }
+        let before = self.contents();
+        let db: Arc<dyn Db> = Arc::new(Sqlite::open(&options(self.path())).unwrap());
+        let survey = self.survey();
+        catalog::schema::migrate(&*db, survey.store_id, START)
+            .await
+            .unwrap();
+        let left = self.old.clone();
+        let report = rebuild(RebuildOptions {
+            db: Arc::clone(&db),
+            io: self.io(),
+            survey,
+            depth: self.depth,
+            incomplete: self.incomplete,
+            old: left.map(|path| OldCatalog {
+                open: Arc::new(move || Ok(Arc::new(Sqlite::open_read_only(&options(&path))?))),
+            }),
+            now: START,
+            tell: Arc::new(|_| {}),
+        })
+        .await
+        .unwrap();
+        assert_live_bytes(&*db).await;
+        assert!(before == self.contents(), "segments are only read");
+        report
+    }
+
+    /// Every byte of every segment.
+    fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files: Vec<_> = std::fs::read_dir(self.segments())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+fn options(directory: &Path) -> SqliteOptions {
+    SqliteOptions {
+        path: directory.join("catalog.db"),
+        readers: NonZeroUsize::new(2).unwrap(),
+        cache_bytes: 8 << 20,
+    }
+}
+
+async fn close(test: TestEngine) {
+    test.store.close().await;
+    drop(test);
+}
+
+/// Checks that each container's live bytes are the sum of the frames that records name.
+async fn assert_live_bytes(db: &dyn Db) {
+    let rows = db
+        .view(|txn| {
+            Box::pin(async move {
+                txn.query(
+                    "SELECT container, live_bytes, (SELECT CAST(COALESCE(SUM(frame_length), 0) AS BIGINT) FROM chunks \
+                     WHERE chunks.container = containers.container) + \
+                     (SELECT CAST(COALESCE(SUM(frame_length), 0) AS BIGINT) FROM snapshots \
+                     WHERE snapshots.frame_container = containers.container) FROM containers",
+                    Vec::new(),
+                )
+                .await
+            })
+        })
+        .await
+        .unwrap();
+    assert!(!rows.is_empty());
+    for row in rows {
+        let number = |column| row.int(column, "containers").unwrap();
+        assert_eq!(number(1), number(2), "container {}", number(0));
+    }
+}
