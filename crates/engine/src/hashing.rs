@@ -47,8 +47,11 @@ pub struct HashPool {
 enum Place {
     Threads(Arc<Shared>),
     #[cfg(any(test, feature = "test-support"))]
-    Caller(Box<dyn Fn(&[u8]) -> Digest + Send + Sync>),
+    Caller(Hash),
 }
+
+#[cfg(any(test, feature = "test-support"))]
+type Hash = Box<dyn Fn(&[u8]) -> Digest + Send + Sync>;
 
 struct Shared {
     queue: Mutex<Queue>,
