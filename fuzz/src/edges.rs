@@ -116,6 +116,7 @@ impl Edges {
             engine: test.engine.clone(),
             authenticator: Authenticator::new(Arc::clone(&verifier), Arc::clone(&keys)),
             region: "us-east-1".to_owned(),
+            clock: Arc::clone(&clock),
         });
         let ebs = EbsApi::new(Components {
             engine: test.engine.clone(),

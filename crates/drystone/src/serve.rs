@@ -215,6 +215,7 @@ async fn build_router(
             engine,
             authenticator,
             region: settings.region.clone(),
+            clock: Arc::clone(&ambient.clock),
         }),
         metrics,
         http,

@@ -17,21 +17,10 @@ use auth::AccessKeyId;
 use bytes::Bytes;
 use engine::{Admission, AdmissionCounts, AdmissionLimits, Admitted};
 use std::sync::Arc;
-use std::time::Duration;
 use types::{BLOCK_BYTES, Clock};
-
-/// Longest time in line. SDKs give a request 60 s; one that found no place in 10 does better to come again, when others, which
-/// wait as long, may have gone.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// Time in line after which slow clients are looked for. Honest bodies take milliseconds.
-const PRESSURE: Duration = Duration::from_secs(1);
 
 /// Callers in line for each place. A disk that takes 100 blocks a second serves the last in line of 8 × 112 within the wait.
 const LINE: usize = 8;
-
-/// The part of places and line that one key may have: three quarters, so that others always find some.
-const SHARE: (usize, usize) = (3, 4);
 
 /// Large documents being read at a time: 8 MiB of them.
 const DOCUMENTS: usize = 32;
@@ -89,19 +78,9 @@ impl Admissions {
     }
 }
 
-/// An admission of single places for `units` callers, with a line.
+/// A resource of so many units.
 pub(crate) fn admission(units: usize, line: usize, clock: &Arc<dyn Clock>) -> Admission {
-    let share = |of: usize| (of * SHARE.0 / SHARE.1).max(1);
-    let whole = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let limits = AdmissionLimits {
-        units: whole(units),
-        share: whole(share(units)),
-        waiting: line,
-        waiting_share: share(line),
-        wait: WAIT_MAX,
-        pressure: PRESSURE,
-    };
-    Admission::new(limits, Arc::clone(clock))
+    Admission::new(AdmissionLimits::fair(units, line), Arc::clone(clock))
 }
 
 /// Ties memory that was admitted to the answer that fills it: it is given back when the answer's last byte has gone to the

@@ -6,12 +6,11 @@
 //!
 //! There are two intakes: one for bodies whose signature is verified, and a small one for those that must be hashed first.
 
-use crate::admission::WAIT_MAX;
 use crate::body::{BodyFault, BodyLimits, Pace, RequestBody};
 use crate::error::ApiError;
 use auth::AccessKeyId;
 use bytes::Bytes;
-use engine::{Admission, Admitted, AlignedBuf, BufferPool, Refused, Transfer};
+use engine::{Admission, AdmissionLimits, Admitted, AlignedBuf, BufferPool, Refused, Transfer};
 use http_body::Body;
 use tokio::time::timeout;
 use types::{BLOCK_BYTES, Digest, DigestContext};
@@ -121,7 +120,7 @@ impl Intake {
     async fn buffer(&self) -> Result<AlignedBuf, Refused> {
         match self.pool.try_take() {
             Some(data) => Ok(data),
-            None => timeout(WAIT_MAX, self.pool.take())
+            None => timeout(AdmissionLimits::WAIT, self.pool.take())
                 .await
                 .map_err(|_| Refused::TooLate),
         }

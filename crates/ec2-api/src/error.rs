@@ -3,6 +3,7 @@
 //! Codes and texts are those of SPEC 4.6, 7.1, 7.3 and 7.9. Values of the client are repeated in messages, cut to
 //! [`ECHO_MAX`] characters. What went wrong inside the store goes to the log, never to the client.
 
+use crate::service::Service;
 use auth::AuthError;
 use http::StatusCode;
 
@@ -42,8 +43,10 @@ pub(crate) enum Code {
     MissingParameter,
     NoSuchVersion,
     RequestEntityTooLarge,
+    RequestLimitExceeded,
     RequestTimeout,
     TagLimitExceeded,
+    Throttling,
     Unavailable,
     UnknownParameter,
 }
@@ -51,7 +54,7 @@ pub(crate) enum Code {
 impl Code {
     /// Every code that is ours, for tests.
     #[cfg(test)]
-    pub(crate) const ALL: [Code; 22] = [
+    pub(crate) const ALL: [Code; 24] = [
         Code::DryRunOperation,
         Code::FilterLimitExceeded,
         Code::IdempotentParameterMismatch,
@@ -70,8 +73,10 @@ impl Code {
         Code::MissingParameter,
         Code::NoSuchVersion,
         Code::RequestEntityTooLarge,
+        Code::RequestLimitExceeded,
         Code::RequestTimeout,
         Code::TagLimitExceeded,
+        Code::Throttling,
         Code::Unavailable,
         Code::UnknownParameter,
     ];
@@ -98,11 +103,18 @@ impl Code {
             Code::MissingParameter => "MissingParameter",
             Code::NoSuchVersion => "NoSuchVersion",
             Code::RequestEntityTooLarge => "RequestEntityTooLarge",
+            Code::RequestLimitExceeded => "RequestLimitExceeded",
             Code::RequestTimeout => "RequestTimeout",
             Code::TagLimitExceeded => "TagLimitExceeded",
+            Code::Throttling => "Throttling",
             Code::Unavailable => "Unavailable",
             Code::UnknownParameter => "UnknownParameter",
         }
+    }
+
+    /// Whether the client is to come again later.
+    pub(crate) fn is_throttling(self) -> bool {
+        matches!(self, Code::RequestLimitExceeded | Code::Throttling)
     }
 
     /// The HTTP status (SPEC 7.1).
@@ -114,7 +126,7 @@ impl Code {
             Code::DryRunOperation => StatusCode::PRECONDITION_FAILED,
             Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Code::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::RequestLimitExceeded | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::FilterLimitExceeded
             | Code::IdempotentParameterMismatch
             | Code::IncorrectState
@@ -132,6 +144,7 @@ impl Code {
             | Code::NoSuchVersion
             | Code::RequestTimeout
             | Code::TagLimitExceeded
+            | Code::Throttling
             | Code::UnknownParameter => StatusCode::BAD_REQUEST,
         }
     }
@@ -184,6 +197,16 @@ impl ApiError {
             Code::DryRunOperation,
             "Request would have succeeded, but DryRun flag is set.",
         )
+    }
+
+    /// The same for a service: STS knows another word for too many requests.
+    pub(crate) fn in_words_of(self, service: Service) -> ApiError {
+        match (service, self.code) {
+            (Service::Sts, Code::RequestLimitExceeded) => {
+                ApiError::new(Code::Throttling, "Rate exceeded")
+            }
+            _ => self,
+        }
     }
 
     /// What an authentication error is called by EC2 (SPEC 4.6).

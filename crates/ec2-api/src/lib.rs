@@ -4,6 +4,7 @@
 //! lib.rs           authenticate, read, carry out, answer     <- start here
 //! service.rs       EC2 or STS
 //! body.rs          the body, bounded
+//! admission.rs     what calls may hold of the server's memory
 //! query.rs         parameters, from a form or a query
 //! ops.rs           the actions; ops/ has a file for each
 //! filters.rs       Filter.N and its wildcards
@@ -23,6 +24,7 @@
 //! Deliberately absent: sharing, copying, locks, tiers and the recycle bin; every snapshot is private to its account, and
 //! every key of an account may do everything with it.
 
+mod admission;
 mod body;
 mod error;
 mod filters;
@@ -35,19 +37,22 @@ mod service;
 mod snapshot_ids;
 mod xml;
 
+use admission::Admissions;
 use auth::{AuthError, Authenticator, Caller, RequestHead, RequestId, UnsignedPayload};
+use body::WholeBody;
 use bytes::Bytes;
-use engine::Engine;
+use engine::{AdmissionCounts, Admitted, Engine, Refused};
 use error::{ApiError, Code, echo};
 use http::header::HOST;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use ops::{Action, Call};
 use query::{Parameters, Source};
 use service::Service;
-use types::Digest;
+use std::sync::Arc;
+use types::{Clock, Digest};
 
 /// The name of the action carried out, in a response's extensions, for metrics: `Unknown` where it was not read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,21 +70,46 @@ pub struct Ec2Options {
     pub authenticator: Authenticator,
     /// The one region, as in credential scopes.
     pub region: String,
+    /// The time by which slow clients are judged.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// EC2 and STS; shared by all connections.
 pub struct Ec2Api {
     options: Ec2Options,
+    admissions: Admissions,
 }
 
 impl Ec2Api {
     /// The API over these parts.
     pub fn new(options: Ec2Options) -> Ec2Api {
-        Ec2Api { options }
+        let admissions = Admissions::new(&options.clock);
+        Ec2Api {
+            options,
+            admissions,
+        }
+    }
+
+    /// The answer to a request that there is no room for, in the words of the service that it is for.
+    pub fn throttle(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        request_id: RequestId,
+    ) -> Response<Full<Bytes>> {
+        let service = Service::of_request(headers, query);
+        let refused = ApiError::from(Refused::LineFull).in_words_of(service);
+        response::response(service, request_id, Operation("Unknown"), Err(refused))
+    }
+
+    /// What was admitted and refused, by what it was admitted to.
+    pub fn admissions(&self) -> [(&'static str, AdmissionCounts); 2] {
+        self.admissions.counts()
     }
 
     /// Answers a request to `/`. Whatever is wrong with it, there is a response, with an [`Operation`] in its extensions and
-    /// an [`ErrorCode`] if it is a refusal.
+    /// an [`ErrorCode`] if it is a refusal. An answer that holds memory carries an `Arc<engine::Transfer>` too, to be told of
+    /// its way out.
     pub async fn handle<B: Body<Data = Bytes>>(
         &self,
         request: Request<B>,
@@ -91,7 +121,18 @@ impl Ec2Api {
         let outcome = self
             .answer(service, &head, body, request_id, &mut operation)
             .await;
-        response::response(service, request_id, operation, outcome)
+        let (outcome, transfer) = match outcome {
+            Ok((answer, room)) => {
+                let transfer = Arc::clone(room.transfer());
+                (Ok(admission::held(answer, room)), Some(transfer))
+            }
+            Err(error) => (Err(error.in_words_of(service)), None),
+        };
+        let mut response = response::response(service, request_id, operation, outcome);
+        if let Some(transfer) = transfer {
+            response.extensions_mut().insert(transfer);
+        }
+        response
     }
 
     async fn answer<B: Body<Data = Bytes>>(
@@ -101,7 +142,7 @@ impl Ec2Api {
         body: B,
         request_id: RequestId,
         operation: &mut Operation,
-    ) -> Result<Bytes, ApiError> {
+    ) -> Result<(Bytes, Admitted), ApiError> {
         if head.method != Method::POST && head.method != Method::GET {
             let message = format!(
                 "The method {} is not valid here.",
@@ -116,10 +157,14 @@ impl Ec2Api {
             Source::Query,
         )?;
         if head.method == Method::POST {
-            parameters.read(&body, Source::Form)?;
+            parameters.read(&body.bytes, Source::Form)?;
         }
         let action = Action::take(service, &mut parameters)?;
         *operation = Operation(action.name());
+        let room = self
+            .admissions
+            .answer(&caller.access_key_id, action)
+            .await?;
         let call = Call {
             engine: &self.options.engine,
             account: caller.account,
@@ -131,7 +176,7 @@ impl Ec2Api {
                 .unwrap_or_default(),
             request_id,
         };
-        call.run(action, parameters).await
+        Ok((call.run(action, parameters).await?, room))
     }
 
     /// Verifies the request with its body. Only a request of a known key gets its body read, and where the signature can be
@@ -141,7 +186,7 @@ impl Ec2Api {
         service: Service,
         head: &Parts,
         body: B,
-    ) -> Result<(Caller, Bytes), ApiError> {
+    ) -> Result<(Caller, WholeBody), ApiError> {
         let refused = |error: AuthError| match service {
             Service::Ec2 => ApiError::of_auth_in_ec2(&error),
             Service::Sts => ApiError::of_auth_in_sts(&error),
@@ -158,8 +203,10 @@ impl Ec2Api {
             .open(&signed, service.scope(), UnsignedPayload::Refused)
             .map_err(refused)?;
         unproven.verify_before_body().transpose().map_err(refused)?;
-        let body = body::read(body).await?;
-        let caller = unproven.verify_with(Digest::of(&body)).map_err(refused)?;
+        let body = body::read(body, &self.admissions.bodies, unproven.access_key_id()).await?;
+        let caller = unproven
+            .verify_with(Digest::of(&body.bytes))
+            .map_err(refused)?;
         Ok((caller, body))
     }
 }

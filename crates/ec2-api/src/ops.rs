@@ -9,6 +9,7 @@ mod describe_tags;
 mod get_caller_identity;
 
 use crate::error::{ApiError, Code, echo};
+use crate::page::ANSWER_BYTES_MAX;
 use crate::query::Parameters;
 use crate::service::Service;
 use crate::xml::Xml;
@@ -93,6 +94,18 @@ impl Action {
             Action::DescribeSnapshots => "DescribeSnapshots",
             Action::DescribeTags => "DescribeTags",
             Action::GetCallerIdentity => "GetCallerIdentity",
+        }
+    }
+
+    /// Bytes that an answer takes at most.
+    pub(crate) fn answer_bytes_max(self) -> usize {
+        match self {
+            Action::DescribeSnapshots | Action::DescribeTags => ANSWER_BYTES_MAX,
+            Action::CreateTags
+            | Action::DeleteSnapshot
+            | Action::DeleteTags
+            | Action::DescribeRegions
+            | Action::GetCallerIdentity => 4 * 1024,
         }
     }
 

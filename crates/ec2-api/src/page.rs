@@ -39,7 +39,7 @@ const SCANNED_MAX: usize = 100_000;
 const PAGED_SCANNED_MAX: usize = 10_000;
 
 /// Bytes of one answer, after which no further item is begun.
-const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What an answer may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

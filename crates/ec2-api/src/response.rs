@@ -12,6 +12,9 @@ use http::header::{
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
+/// What a throttled client is asked to wait, in milliseconds; SDKs spread their retries over about as long by themselves.
+const RETRY_AFTER_MS: u32 = 1_000;
+
 /// The response to a request; `Date` and `Content-Length` are added by the server below.
 pub(crate) fn response(
     service: Service,
@@ -19,8 +22,8 @@ pub(crate) fn response(
     operation: Operation,
     outcome: Result<Bytes, ApiError>,
 ) -> Response<Full<Bytes>> {
-    let (status, body, error_code) = match outcome {
-        Ok(body) => (StatusCode::OK, body, None),
+    let (status, body, error_code, is_throttled) = match outcome {
+        Ok(body) => (StatusCode::OK, body, None, false),
         Err(error) => {
             log(request_id, operation, &error);
             let body = match service {
@@ -31,6 +34,7 @@ pub(crate) fn response(
                 error.code.status(),
                 body,
                 Some(ErrorCode(error.code.name())),
+                error.code.is_throttling(),
             )
         }
     };
@@ -45,6 +49,9 @@ pub(crate) fn response(
         HeaderName::from_static(RequestId::HEADER),
         request_id.header_value(),
     );
+    if is_throttled {
+        headers.insert("x-amz-retry-after", RETRY_AFTER_MS.into());
+    }
     let fixed: &[(HeaderName, &str)] = match service {
         Service::Ec2 => &[
             (CONTENT_TYPE, "text/xml;charset=UTF-8"),
@@ -68,7 +75,7 @@ pub(crate) fn response(
 fn log(request_id: RequestId, Operation(operation): Operation, error: &ApiError) {
     let code = error.code.name();
     let cause = error.cause.as_deref().unwrap_or(&error.message);
-    if error.code.status().is_server_error() {
+    if error.code.status().is_server_error() && !error.code.is_throttling() {
         tracing::error!(%request_id, operation, code, cause, "request failed");
     } else {
         tracing::debug!(%request_id, operation, code, cause, "request refused");

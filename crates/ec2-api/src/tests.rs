@@ -82,6 +82,7 @@ impl World {
             engine: test_engine.engine.clone(),
             authenticator: Authenticator::new(Arc::new(verifier), Arc::new(keys)),
             region: REGION.to_owned(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
         });
         World {
             api,

@@ -35,6 +35,9 @@ const SLOW_RATE: u64 = 64 * 1024;
 /// Judgements in a row after which a slow transfer may be cut.
 const SLOW_JUDGEMENTS: u32 = 2;
 
+/// The part of units and line that one key may have: three quarters, so that others always find some.
+const SHARE: (usize, usize) = (3, 4);
+
 /// The bounds of a resource.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionLimits {
@@ -50,6 +53,29 @@ pub struct AdmissionLimits {
     pub wait: Duration,
     /// Time in line after which slow transfers are judged, and between two judgements.
     pub pressure: Duration,
+}
+
+impl AdmissionLimits {
+    /// Longest time in line. SDKs give a request 60 s; one that found no place in 10 does better to come again, when others, which
+    /// wait as long, may have gone.
+    pub const WAIT: Duration = Duration::from_secs(10);
+
+    /// Time in line after which slow clients are looked for. Honest transfers take milliseconds.
+    pub const PRESSURE: Duration = Duration::from_secs(1);
+
+    /// The usual bounds of `units` units with a line of `waiting` callers.
+    pub fn fair(units: usize, waiting: usize) -> AdmissionLimits {
+        let share = |of: usize| (of * SHARE.0 / SHARE.1).max(1);
+        let whole = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        AdmissionLimits {
+            units: whole(units),
+            share: whole(share(units)),
+            waiting,
+            waiting_share: share(waiting),
+            wait: AdmissionLimits::WAIT,
+            pressure: AdmissionLimits::PRESSURE,
+        }
+    }
 }
 
 /// Why a caller was not admitted.

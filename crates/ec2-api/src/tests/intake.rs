@@ -2,17 +2,20 @@
 
 use super::{EC2, HOST_NAME, World, request};
 use crate::error::{ApiError, Code};
+use crate::ops::Action;
 use crate::response::response;
 use crate::service::Service;
 use crate::{Ec2Api, Operation};
 use auth::{AccessKeyId, RequestHead, RequestId};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::{BodyExt, Full};
 use proptest::prelude::{ProptestConfig, any};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
+use std::sync::Arc;
 use std::time::Duration;
 use types::{Clock, Digest, Random};
 
@@ -271,4 +274,72 @@ async fn whatever_arrives_is_answered() {
         let answer = world.send(request(Method::POST, "/", headers, &form)).await;
         assert!(answer.status.is_client_error());
     }
+}
+
+/// SPEC 7.1: SDKs retry both, and wait as long as they are told.
+#[tokio::test]
+async fn there_is_an_answer_without_room_for_the_request() {
+    let world = World::new().await;
+    for (service, status, code) in [
+        ("ec2", 503, "<Code>RequestLimitExceeded</Code>"),
+        ("sts", 400, "<Code>Throttling</Code>"),
+    ] {
+        let request = world.signed(&world.caller, service, "");
+        let id = RequestId::generate(&world.random);
+        let response = world.api.throttle(request.headers(), None, id);
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["x-amz-retry-after"], "1000");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains(code), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn answers_hold_memory_until_they_are_sent_and_calls_beyond_it_are_throttled() {
+    let world = World::new().await;
+    let in_use = || world.api.admissions().map(|(_, counts)| counts.in_use);
+    let send = async |form: &str| {
+        let request = world.signed(&world.caller, "ec2", &format!("{EC2}{form}"));
+        let id = RequestId::generate(&world.random);
+        world.api.handle(request, id).await
+    };
+    let sent = send("Action=DescribeSnapshots").await;
+    assert!(sent.extensions().get::<Arc<engine::Transfer>>().is_some());
+    assert_eq!(in_use(), [0, 1], "a short answer, once it is made");
+    let mut others = Vec::new();
+    for key in ["AKONE", "AKTWO", "AKTHREE", "AKFOUR"] {
+        let key = AccessKeyId::parse(key).unwrap();
+        let room = world.api.admissions.answer(&key, Action::DescribeTags);
+        others.extend(room.now_or_never());
+    }
+    assert_eq!(others.len(), 3, "one answer of ours is being sent");
+    tokio::time::pause();
+    let throttled = send("Action=DescribeTags").await;
+    tokio::time::resume();
+    assert_eq!(throttled.status(), 503);
+    others.pop();
+    assert_eq!(send("Action=DescribeTags").await.status(), 200);
+    drop(sent);
+    assert_eq!(in_use()[1], 2 * 256);
+}
+
+#[tokio::test]
+async fn large_bodies_are_few_at_a_time() {
+    let world = World::new().await;
+    let form = format!("Action=DescribeTags&Unknown={}", "x".repeat(20_000));
+    let send = async || world.ec2(&form).await.status.as_u16();
+    assert_eq!(send().await, 400);
+    let mut places = Vec::new();
+    for key in [
+        "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT",
+    ] {
+        places.push(world.api.admissions.bodies.admit(key, 1).await);
+    }
+    tokio::time::pause();
+    assert_eq!(send().await, 503);
+    tokio::time::resume();
+    assert_eq!(world.ec2("Action=DescribeTags").await.status, 200);
+    drop(places);
+    assert_eq!(send().await, 400);
 }
