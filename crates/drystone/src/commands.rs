@@ -1,4 +1,44 @@
 //! The commands of the program, one file each; `serve` alone is the composition root and lives in `serve.rs`.
 
+pub mod audit;
 pub mod bench;
+mod figures;
+pub mod gc;
 pub mod key;
+pub mod scrub;
+pub mod usage;
+
+use anyhow::Context;
+use serde::Serialize;
+use std::fmt;
+use std::io::{Write, stdout};
+
+/// The command did what it was asked, and found that data is lost or in danger.
+#[derive(Debug)]
+pub struct DataInDanger(String);
+
+impl fmt::Display for DataInDanger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for DataInDanger {}
+
+/// Prints what a command answers.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("the answer cannot be printed")
+}
+
+/// Prints what a command answers to programs.
+fn print_json(answer: &impl Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(answer)? + "\n"))
+}
+
+/// A server that answers with something else is not this version's.
+fn not_an_answer() -> anyhow::Error {
+    anyhow::anyhow!("the server answered another question; is it another version?")
+}

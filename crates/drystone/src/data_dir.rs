@@ -6,6 +6,7 @@
 //! DIR/root.key      seals secrets and token keys (auth::RootKey)
 //! DIR/catalog.db    the catalog, and SQLite's -wal and -shm beside it
 //! DIR/segments/     the chunk store
+//! DIR/scratch/      what a running process sorts beyond its memory; emptied when the next one begins
 //! DIR/credentials   the key made at the first start, an AWS shared credentials file
 //! DIR/admin.sock    where the running server takes admin commands
 //! ```
@@ -187,6 +188,33 @@ impl DataDir {
         Ok(data)
     }
 
+    /// The scratch directory, made when it does not exist, and without what a dead process left there.
+    pub fn fresh_scratch(&self) -> anyhow::Result<PathBuf> {
+        let path = self.layout.scratch();
+        let failed = || format!("the scratch directory {} cannot be emptied", path.display());
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(failed),
+        }
+        // A link might lead to other things than ours.
+        if !fs::symlink_metadata(&path).with_context(failed)?.is_dir() {
+            bail!(
+                "{} is no directory; remove it, and the next start makes one",
+                path.display()
+            );
+        }
+        for entry in fs::read_dir(&path).with_context(failed)? {
+            let entry = entry.with_context(failed)?;
+            let removed = match entry.file_type().with_context(failed)?.is_dir() {
+                true => fs::remove_dir_all(entry.path()),
+                false => fs::remove_file(entry.path()),
+            };
+            removed.with_context(failed)?;
+        }
+        Ok(path)
+    }
+
     /// The paths in it.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -338,7 +366,7 @@ fn read_small(path: &Path) -> anyhow::Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn layout(under: &tempfile::TempDir) -> Layout {
         Layout::new(&under.path().join("data")).expect("an absolute path")
@@ -423,6 +451,31 @@ mod tests {
         drop(DataDir::create_or_open(layout.clone()).expect("made"));
         fs::write(layout.catalog(), "").expect("written");
         refused(&layout, "root.key is missing");
+    }
+
+    #[test]
+    fn scratch_is_emptied_and_no_link_is_followed() {
+        let under = tempfile::tempdir().expect("a directory");
+        let layout = layout(&under);
+        let data = DataDir::create_or_open(layout.clone()).expect("made");
+        let scratch = data.fresh_scratch().expect("made");
+        let others = under.path().join("others");
+        fs::create_dir(&others).expect("made");
+        fs::write(others.join("thesis.tex"), "x").expect("written");
+        fs::create_dir(scratch.join("deep")).expect("made");
+        fs::write(scratch.join("deep/run"), "x").expect("written");
+        fs::write(scratch.join("run"), "x").expect("written");
+        symlink(&others, scratch.join("link")).expect("linked");
+        symlink(&others, scratch.join("deep/link")).expect("linked");
+        data.fresh_scratch().expect("emptied");
+        let left = fs::read_dir(&scratch).expect("readable").count();
+        assert_eq!(left, 0);
+
+        fs::remove_dir(&scratch).expect("empty");
+        symlink(&others, &scratch).expect("linked");
+        let refusal = data.fresh_scratch().expect_err("a link").to_string();
+        assert!(refusal.contains("is no directory"), "{refusal}");
+        assert!(others.join("thesis.tex").exists());
     }
 
     #[test]

@@ -8,12 +8,14 @@
 //! first_start.rs   the first account and its credentials
 //! http.rs          connections; http/: the wire, and answers to what is no HTTP
 //! router.rs        from a request to the crate that answers it
+//! schedule.rs      collection and scrub, by themselves
 //! admin.rs         admin commands over DIR/admin.sock
 //! metrics.rs       what /metrics shows
 //! commands.rs      the other commands, one file each
 //! ```
 //!
-//! Exit codes: 0 done; 1 refused or failed; 2 wrong arguments; 3 the catalog failed while serving (start again).
+//! Exit codes: 0 done; 1 refused or failed; 2 wrong arguments; 3 the catalog failed while serving (start again);
+//! 4 done, and data is lost or in danger (`scrub`, `audit`, `gc`).
 
 mod admin;
 mod commands;
@@ -24,12 +26,18 @@ mod logging;
 mod metrics;
 mod open;
 mod router;
+mod schedule;
 mod serve;
 mod settings;
 
 use clap::{Parser, Subcommand};
+use commands::DataInDanger;
+use commands::audit::AuditArgs;
 use commands::bench::{BenchArgs, PartArgs};
+use commands::gc::GcArgs;
 use commands::key::KeyArgs;
+use commands::scrub::ScrubArgs;
+use commands::usage::UsageArgs;
 use rustix::fs::Mode;
 use settings::Overrides;
 use std::process::ExitCode;
@@ -40,6 +48,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const FAILED: u8 = 1;
 const CATALOG_FAILED: u8 = 3;
+const DATA_IN_DANGER: u8 = 4;
 
 #[derive(Debug, Parser)]
 #[command(name = "drystone", version, about, arg_required_else_help = true)]
@@ -54,6 +63,14 @@ enum Command {
     Serve(Overrides),
     /// Manage access keys, while the server runs or not
     Key(KeyArgs),
+    /// Collect garbage now, while the server runs or not
+    Gc(GcArgs),
+    /// Show what each snapshot alone holds, and the store in all
+    Usage(UsageArgs),
+    /// Read and verify everything that is stored
+    Scrub(ScrubArgs),
+    /// Compare the catalog with what is stored; changes nothing
+    Audit(AuditArgs),
     /// Measure this machine, and the server on it
     Bench(BenchArgs),
     /// A process that `bench` starts
@@ -63,23 +80,31 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let serves = matches!(cli.command, Command::Serve(_));
     // Whatever this process makes is for its own user only.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
-            ExitCode::from(match error.is::<serve::CatalogFault>() {
-                true => CATALOG_FAILED,
-                false => FAILED,
-            })
+            report(&error, serves);
+            ExitCode::from(exit_code(&error))
         }
     }
 }
 
-/// Says what went wrong once: in the log where there is one, else in a line for people.
-fn report(error: &anyhow::Error) {
-    if tracing::enabled!(tracing::Level::ERROR) {
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<serve::CatalogFault>() {
+        CATALOG_FAILED
+    } else if error.is::<DataInDanger>() {
+        DATA_IN_DANGER
+    } else {
+        FAILED
+    }
+}
+
+/// Says what went wrong once: in the server's log where there is one, else in a line for people.
+fn report(error: &anyhow::Error, serves: bool) {
+    if serves && tracing::enabled!(tracing::Level::ERROR) {
         tracing::error!("{error:#}");
     } else {
         eprintln!("drystone: {error:#}");
@@ -90,6 +115,10 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(overrides) => on_runtime(serve::run(overrides)),
         Command::Key(args) => on_runtime(commands::key::run(args)),
+        Command::Gc(args) => on_runtime(commands::gc::run(args)),
+        Command::Usage(args) => on_runtime(commands::usage::run(args)),
+        Command::Scrub(args) => on_runtime(commands::scrub::run(args)),
+        Command::Audit(args) => on_runtime(commands::audit::run(args)),
         Command::Bench(args) => commands::bench::run(&args),
         Command::BenchPart(args) => commands::bench::run_part(args),
     }

@@ -1,9 +1,12 @@
 //! What the server counts about itself, in the text form of Prometheus.
 //!
 //! The HTTP side is counted here. The crates below count with plain numbers of their own; `metrics/store.rs` names them.
+//! `metrics/health.rs` has what an operator sets alarms on: garbage, damage, space.
 
+mod health;
 mod store;
 
+pub use health::{HealthMetrics, StoreHealth};
 pub use store::StoreMetrics;
 
 use anyhow::Context;

@@ -3,13 +3,16 @@
 //! Opening is recovery: there is no other path for a store that was stopped in an orderly way.
 
 use crate::data_dir::DataDir;
-use crate::settings::{Compression, Settings};
+use crate::settings::{Compression, Dedup, Settings};
 use anyhow::{Context, bail};
 use auth::{KeyStore, KeyStoreOptions, RootKey};
-use catalog::DbExt;
 use catalog::db::{Sqlite, SqliteOptions};
-use chunkstore::{CodecSetting, FileIo, LocalOptions, LocalStore, RecoveredSegment, WriteMode};
-use engine::ContainerCatalog;
+use catalog::{Db, DbExt, meta, schema};
+use chunkstore::{
+    ChunkStore, CodecSetting, FileIo, LocalOptions, LocalStore, ReadOnlyStore, RecoveredSegment,
+    WriteMode,
+};
+use engine::{ContainerCatalog, DedupScope, Engine, EngineOptions, HashPool};
 use std::fs;
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
@@ -121,8 +124,99 @@ pub async fn keys(
     Ok(keys)
 }
 
+/// An engine and what is below it.
+pub struct Store {
+    /// The engine; nothing runs in the background yet.
+    pub engine: Engine,
+    /// Its chunk store.
+    pub chunks: Arc<LocalStore>,
+    /// The segments that the last run left open, to be settled.
+    pub recovered: Vec<RecoveredSegment>,
+    /// What the chunk store counts.
+    pub counts: Arc<chunkstore::Metrics>,
+}
+
+/// The engine on the local chunk store.
+pub async fn engine(
+    data: &DataDir,
+    catalog: &Catalog,
+    settings: &Settings,
+    ambient: &Ambient,
+) -> anyhow::Result<Store> {
+    let scratch = data.fresh_scratch()?;
+    let counts = Arc::new(chunkstore::Metrics::default());
+    let (chunks, recovered) =
+        chunk_store(data, catalog, settings, ambient, Arc::clone(&counts)).await?;
+    let chunks = Arc::new(chunks);
+    let buffers = settings.store.buffers as usize;
+    let engine = Engine::new(EngineOptions {
+        db: Arc::clone(&catalog.db) as _,
+        exclusive_catalog: true,
+        chunks: Arc::clone(&chunks) as _,
+        clock: Arc::clone(&ambient.clock),
+        random: ambient.random.clone(),
+        dedup: match settings.store.dedup {
+            Dedup::Account => DedupScope::Account,
+            Dedup::Store => DedupScope::Store,
+        },
+        page_cache_bytes: usize::try_from(settings.cache.pages.bytes()).unwrap_or(usize::MAX),
+        buffers: buffers - buffers / 8,
+        unverified_buffers: buffers / 8,
+        hashing: HashPool::start(cores()).context("threads cannot be started")?,
+        scratch,
+    });
+    Ok(Store {
+        engine,
+        chunks,
+        recovered,
+        counts,
+    })
+}
+
+/// Catalog and segments to be looked at alone: nothing is recovered, and nothing is written.
+pub async fn to_read(
+    data: &DataDir,
+    settings: &Settings,
+) -> anyhow::Result<(Arc<dyn Db>, Arc<dyn ChunkStore>)> {
+    let path = data.layout().catalog();
+    let failed = || format!("the catalog {} cannot be read", path.display());
+    let options = SqliteOptions {
+        path: path.clone(),
+        readers: CATALOG_READERS,
+        cache_bytes: settings.cache.catalog.bytes(),
+    };
+    let db = tokio::task::spawn_blocking(move || Sqlite::open_read_only(&options))
+        .await
+        .with_context(failed)?
+        .with_context(failed)?;
+    let found = db.view(|txn| {
+        Box::pin(async move {
+            let format = meta::number(txn, meta::FORMAT_VERSION).await?;
+            Ok((format, meta::store_id(txn).await?))
+        })
+    });
+    let (format, store_id) = found.await.with_context(failed)?;
+    let format = format.unwrap_or_default();
+    if format != schema::FORMAT_VERSION {
+        bail!(
+            "the catalog {} has format {format}, and this program reads format {}: {}",
+            path.display(),
+            schema::FORMAT_VERSION,
+            match format < schema::FORMAT_VERSION {
+                true => "start the server once, it brings the catalog up to date",
+                false => "run a newer drystone",
+            }
+        );
+    }
+    let segments = data.layout().segments();
+    let io = FileIo::open_to_read(&segments)
+        .with_context(|| format!("the segments in {} cannot be read", segments.display()))?;
+    let chunks = ReadOnlyStore::new(store_id, Arc::new(io));
+    Ok((Arc::new(db), Arc::new(chunks)))
+}
+
 /// The local chunk store and the segments that its last run left open.
-pub async fn chunk_store(
+async fn chunk_store(
     data: &DataDir,
     catalog: &Catalog,
     settings: &Settings,

@@ -2,25 +2,26 @@
 //!
 //! Order of a start: lock and version of the data directory; the address, so that a taken one is told at once (clients
 //! that connect from here on wait); catalog; keys, and the first account; chunk store and what its last run left open;
-//! engine and its workers; the admin socket. Then the lines for the user's shell, and requests.
+//! engine, its workers and the schedule; the admin socket. Then the lines for the user's shell, and requests.
 //!
 //! There is no stop path that data depends on: SIGTERM and SIGINT stop accepting, give requests in flight a bounded
 //! time, and the process ends. An I/O error of the catalog ends it at once: only a fresh start knows what is on the disk.
 
-use crate::admin::AdminSocket;
+use crate::admin::{AdminSocket, Jobs, Served};
 use crate::data_dir::{DataDir, Layout};
 use crate::http::{self, Answer, Handler, Options, Parts};
-use crate::metrics::{HttpMetrics, Metrics, StoreMetrics};
+use crate::metrics::{HealthMetrics, HttpMetrics, Metrics, StoreHealth, StoreMetrics};
 use crate::open::{self, Ambient, Catalog};
 use crate::router::Router;
-use crate::settings::{Dedup, Overrides, Settings, SignedChecksum};
+use crate::schedule::{Schedule, ScheduleOptions};
+use crate::settings::{Overrides, Settings, SignedChecksum};
 use crate::{first_start, logging};
 use anyhow::Context;
 use auth::{Authenticator, KeyStore, TokenKeys, Verifier, VerifierOptions};
 use chunkstore::LocalStore;
 use ebs_api::{BodyLimits, Components, EbsApi, EbsApiOptions};
 use ec2_api::{Ec2Api, Ec2Options};
-use engine::{DedupScope, Engine, EngineOptions, HashPool, Workers};
+use engine::{Engine, Workers};
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -79,18 +80,30 @@ pub async fn run(overrides: Overrides) -> anyhow::Result<()> {
     first_start::complete(&keys, data.layout()).await?;
 
     let mut metrics = Metrics::new();
-    let engine = start_engine(&data, &catalog, &settings, &ambient, &mut metrics).await?;
+    let (engine, chunks) = start_engine(&data, &catalog, &settings, &ambient, &mut metrics).await?;
     let workers = Workers::start(&engine);
-    let router = build_router(
-        &data,
-        &catalog,
-        &settings,
-        &ambient,
-        Arc::clone(&keys),
-        engine,
-        metrics,
-    )
-    .await?;
+    let served = Arc::new(Served {
+        keys: Arc::clone(&keys),
+        engine: engine.clone(),
+        catalog: Arc::clone(&catalog.db),
+        chunks,
+        audit_scratch: data.layout().scratch().join("audit"),
+        scrub_rate: settings.scrub.rate.bytes(),
+        jobs: Jobs::default(),
+    });
+    let health = Arc::new(StoreHealth::new(data.layout().segments()));
+    let watched = HealthMetrics(Arc::clone(&health));
+    metrics.registry().register_collector(Box::new(watched));
+    let schedule = Schedule::start(ScheduleOptions {
+        engine: engine.clone(),
+        db: Arc::clone(&catalog.db) as _,
+        clock: Arc::clone(&ambient.clock),
+        health,
+        collection: settings.collection.every,
+        scrub: settings.scrub.every,
+        scrub_rate: settings.scrub.rate.bytes(),
+    });
+    let router = build_router(&data, &catalog, &settings, &ambient, keys, engine, metrics).await?;
     let admin = AdminSocket::bind(&data.layout().admin_socket())?;
 
     let parts = Parts {
@@ -117,8 +130,8 @@ pub async fn run(overrides: Overrides) -> anyhow::Result<()> {
             Ok(())
         }
         reason = catalog.db.poisoned() => Err(CatalogFault { reason }.into()),
-        () = report_dead(workers) => Ok(()),
-        () = admin.serve(keys) => Ok(()),
+        () = report_dead(workers, schedule) => Ok(()),
+        () = admin.serve(served) => Ok(()),
     }
 }
 
@@ -134,38 +147,19 @@ async fn start_engine(
     settings: &Settings,
     ambient: &Ambient,
     metrics: &mut Metrics,
-) -> anyhow::Result<Engine> {
-    let counts = Arc::new(chunkstore::Metrics::default());
-    let (store, recovered) =
-        open::chunk_store(data, catalog, settings, ambient, Arc::clone(&counts)).await?;
-    let store = Arc::new(store);
-    settle(catalog, Arc::clone(&store), recovered);
-    let buffers = settings.store.buffers as usize;
-    let engine = Engine::new(EngineOptions {
-        db: Arc::clone(&catalog.db) as _,
-        exclusive_catalog: true,
-        chunks: store,
-        clock: Arc::clone(&ambient.clock),
-        random: ambient.random.clone(),
-        dedup: match settings.store.dedup {
-            Dedup::Account => DedupScope::Account,
-            Dedup::Store => DedupScope::Store,
-        },
-        page_cache_bytes: usize::try_from(settings.cache.pages.bytes()).unwrap_or(usize::MAX),
-        buffers: buffers - buffers / 8,
-        unverified_buffers: buffers / 8,
-        hashing: HashPool::start(open::cores()).context("threads cannot be started")?,
-        scratch: data.layout().scratch(),
-    });
+) -> anyhow::Result<(Engine, Arc<LocalStore>)> {
+    let store = open::engine(data, catalog, settings, ambient).await?;
+    settle(catalog, Arc::clone(&store.chunks), store.recovered);
+    let engine = store.engine;
     engine.metrics().register(metrics.registry());
     metrics
         .registry()
         .register_collector(Box::new(StoreMetrics {
-            chunks: counts,
+            chunks: store.counts,
             catalog: Arc::clone(&catalog.db),
             engine: engine.clone(),
         }));
-    Ok(engine)
+    Ok((engine, store.chunks))
 }
 
 /// Settles what the last run left open, beside the requests: no request waits for it.
@@ -268,13 +262,16 @@ fn handler(router: Arc<Router>) -> Handler {
 }
 
 /// Never ends: a dead worker is a bug, and what the server still does is worth more than an end.
-async fn report_dead(mut workers: Workers) {
-    let reason = workers.died().await;
+async fn report_dead(mut workers: Workers, mut schedule: Schedule) {
+    let reason = tokio::select! {
+        reason = workers.died() => reason,
+        reason = schedule.died() => reason,
+    };
     tracing::error!(
         reason,
         "a worker died; restart the server, and please report this"
     );
-    let _workers = workers;
+    let _running = (workers, schedule);
     std::future::pending().await
 }
 

@@ -7,7 +7,7 @@
 
 mod units;
 
-pub use units::{ByteSize, Span};
+pub use units::{ByteSize, Every, Span};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -35,6 +35,10 @@ pub struct Settings {
     pub store: Store,
     /// Memory for what is read often.
     pub cache: Cache,
+    /// Garbage collection.
+    pub collection: Collection,
+    /// Verifying what is stored.
+    pub scrub: Scrub,
 }
 
 /// Logs; they go to standard error.
@@ -137,6 +141,24 @@ pub struct Cache {
     pub catalog: ByteSize,
 }
 
+/// Garbage collection.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Collection {
+    /// How often a cycle is run when there may be garbage, or `off`.
+    pub every: Every,
+}
+
+/// Verifying what is stored.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrub {
+    /// How often everything is verified, or `off`.
+    pub every: Every,
+    /// Stored bytes read in a second, at most.
+    pub rate: ByteSize,
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -148,6 +170,8 @@ impl Default for Settings {
             auth: Auth::default(),
             store: Store::default(),
             cache: Cache::default(),
+            collection: Collection::default(),
+            scrub: Scrub::default(),
         }
     }
 }
@@ -197,6 +221,23 @@ impl Default for Cache {
         Cache {
             pages: ByteSize::mib(64),
             catalog: ByteSize::mib(64),
+        }
+    }
+}
+
+impl Default for Collection {
+    fn default() -> Collection {
+        Collection {
+            every: Every::Each(Span::seconds(60 * 60)),
+        }
+    }
+}
+
+impl Default for Scrub {
+    fn default() -> Scrub {
+        Scrub {
+            every: Every::Each(Span::seconds(30 * 24 * 60 * 60)),
+            rate: ByteSize::mib(64),
         }
     }
 }
@@ -281,6 +322,17 @@ impl Settings {
         }
         if self.http.idle_timeout < Span::seconds(1) {
             bail!("http.idle_timeout is shorter than `1 s`");
+        }
+        for (name, every) in [
+            ("collection.every", self.collection.every),
+            ("scrub.every", self.scrub.every),
+        ] {
+            if matches!(every, Every::Each(span) if span < Span::seconds(60)) {
+                bail!("{name} is shorter than `1 m`");
+            }
+        }
+        if self.scrub.rate < ByteSize::mib(1) {
+            bail!("scrub.rate is less than `1 MiB` a second");
         }
         Ok(())
     }

@@ -1,21 +1,66 @@
-//! Carries out requests about access keys.
+//! Requests about access keys.
 
-use super::{CreatedKey, KeyRequest, ListedKey, Owner, Reply, Request};
+use super::Reply;
 use auth::{AccessKeyId, KeyState, KeyStore, KeyStoreError};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use types::{AccountId, UnixMillis};
 use zeroize::Zeroizing;
 
-/// Does what is asked.
-pub async fn perform(keys: &KeyStore, request: Request) -> Reply {
-    let Request::Key(request) = request;
-    match attempt(keys, request).await {
-        Ok(reply) => reply,
-        Err(refusal) => Reply::Refused(refusal),
-    }
+/// Something to be done about access keys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum KeyRequest {
+    /// Makes a key.
+    Create(Owner),
+    /// Lists the keys, without secrets.
+    List,
+    /// Takes the right to sign away from the key of this id.
+    Disable(String),
+    /// Gives the key of this id its right to sign back.
+    Enable(String),
+    /// Deletes the key of this id for good.
+    Delete(String),
 }
 
-async fn attempt(keys: &KeyStore, request: KeyRequest) -> Result<Reply, String> {
+/// Whom a new key is for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// The only account there is.
+    OnlyAccount,
+    /// The account of this number.
+    Account(String),
+    /// An account that is made for it.
+    NewAccount,
+}
+
+/// A key with its secret, shown this once.
+#[derive(Serialize, Deserialize)]
+pub struct CreatedKey {
+    /// The public half.
+    pub access_key_id: String,
+    /// The secret half.
+    pub secret_access_key: Zeroizing<String>,
+    /// The account that it belongs to.
+    pub account: String,
+}
+
+/// A key without its secret.
+#[derive(Serialize, Deserialize)]
+pub struct ListedKey {
+    /// The public half.
+    pub access_key_id: String,
+    /// The account that it belongs to.
+    pub account: String,
+    /// Whether it may sign.
+    pub active: bool,
+    /// When it was made: ISO 8601, UTC.
+    pub created: String,
+}
+
+/// Does what is asked, or says why not.
+pub async fn perform(keys: &KeyStore, request: KeyRequest) -> Result<Reply, String> {
     match request {
         KeyRequest::Create(owner) => create(keys, owner).await.map(Reply::Created),
         KeyRequest::List => list(keys).await.map(Reply::Keys),
@@ -79,7 +124,8 @@ fn told(error: KeyStoreError) -> String {
     error.to_string()
 }
 
-fn iso_8601(time: UnixMillis) -> String {
+/// A time for people and programs: ISO 8601, UTC, whole seconds.
+pub fn iso_8601(time: UnixMillis) -> String {
     let seconds = time.div_euclid(1000);
     Timestamp::from_second(seconds)
         .unwrap_or(Timestamp::UNIX_EPOCH)

@@ -1,41 +1,30 @@
-//! The admin socket: its two ends.
+//! The server's end of the admin socket.
 
-use super::{Reply, Request, perform};
-use anyhow::{Context, anyhow, bail};
-use auth::KeyStore;
-use rustix::fs::{Mode, OFlags};
+use super::{Reply, Request, Served, line, parts, perform};
+use anyhow::Context;
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
-/// Bytes of a request: the longest names a key of 128 letters.
-const REQUEST_BYTES_MAX: u64 = 4096;
+/// Bytes of a request: the longest names 2,000 snapshots.
+const REQUEST_BYTES_MAX: u64 = 64 << 10;
 
-/// Bytes of a reply: 10,000 keys at up to 300 bytes each.
-const REPLY_BYTES_MAX: u64 = 8 << 20;
+/// Clients served at a time; the next ones wait. More than all lanes of [`super::Jobs`] hold together, so that a key can be
+/// disabled whatever is under way.
+const CLIENTS_MAX: usize = 16;
 
-/// Clients served at a time; the next ones wait.
-const CLIENTS_MAX: usize = 4;
-
-/// How long a client may take to ask, and to take its reply.
+/// How long a client may take to ask, and to take each line of its answer.
 const CLIENT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How long a command waits for the server.
-const SERVER_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Bytes of the longest socket path that the system takes, its final zero aside.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
-
-/// The server's end.
+/// A socket that listens.
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
@@ -51,7 +40,7 @@ impl AdminSocket {
             }
             _ => {}
         }
-        let (_dir, address) = address(path).with_context(failed)?;
+        let (_dir, address) = line::address(path).with_context(failed)?;
         let listener = UnixListener::bind(address).with_context(failed)?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).with_context(failed)?;
         Ok(AdminSocket {
@@ -61,7 +50,7 @@ impl AdminSocket {
     }
 
     /// Serves until it is dropped.
-    pub async fn serve(self, keys: Arc<KeyStore>) {
+    pub async fn serve(self, served: Arc<Served>) {
         let permits = Arc::new(Semaphore::new(CLIENTS_MAX));
         loop {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -73,9 +62,9 @@ impl AdminSocket {
                     continue;
                 }
             };
-            let keys = Arc::clone(&keys);
+            let served = Arc::clone(&served);
             tokio::spawn(async move {
-                if let Err(error) = answer(stream, &keys).await {
+                if let Err(error) = answer(stream, &served).await {
                     tracing::debug!("an admin client failed: {error:#}");
                 }
                 drop(permit);
@@ -91,128 +80,59 @@ impl Drop for AdminSocket {
     }
 }
 
-async fn answer(stream: UnixStream, keys: &KeyStore) -> anyhow::Result<()> {
+async fn answer(stream: UnixStream, served: &Served) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
-    let line = timeout(CLIENT_TIME_MAX, read_line(&mut stream, REQUEST_BYTES_MAX))
+    let line = timeout(CLIENT_TIME_MAX, line::read(&mut stream, REQUEST_BYTES_MAX))
         .await
         .context("no request came")??;
     let reply = match serde_json::from_slice::<Request>(&line) {
         Ok(request) => {
             tracing::info!(?request, "admin request");
-            perform(keys, request).await
+            answer_in_parts(&mut stream, served, request).await?
         }
         Err(error) => Reply::Refused(format!("this server does not know the request: {error}")),
     };
-    timeout(CLIENT_TIME_MAX, write_line(&mut stream, &reply))
-        .await
-        .context("the reply was not taken")?
+    send(&mut stream, &reply).await?;
+    line::finish(&mut stream).await
 }
 
-/// Why a server did not answer.
-#[derive(Debug)]
-pub enum Unreached {
-    /// None listens.
-    NoServer,
-    /// One listens and failed to answer.
-    Failed(anyhow::Error),
-}
-
-/// The client's end: asks the server whose socket this is.
-pub async fn ask(path: &Path, request: &Request) -> Result<Reply, Unreached> {
-    let (_dir, address) = match address(path) {
-        Ok(address) => address,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(Unreached::NoServer),
-        Err(error) => return Err(failed(path, error)),
-    };
-    let stream = match UnixStream::connect(address).await {
-        Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused
-            ) =>
-        {
-            return Err(Unreached::NoServer);
+/// Sends the parts of an answer as they come, and answers its end. A client that has gone is found out by the next part.
+async fn answer_in_parts(
+    stream: &mut BufReader<UnixStream>,
+    served: &Served,
+    request: Request,
+) -> anyhow::Result<Reply> {
+    let (parts, mut coming) = parts::channel();
+    let mut work = pin!(perform(served, request, parts));
+    let reply = loop {
+        tokio::select! {
+            Some(part) = coming.recv() => send(stream, &Reply::Part(part)).await?,
+            reply = &mut work => break reply,
         }
-        Err(error) => return Err(failed(path, error)),
     };
-    let exchange = async {
-        let mut stream = BufReader::new(stream);
-        write_line(&mut stream, request).await?;
-        let line = read_line(&mut stream, REPLY_BYTES_MAX).await?;
-        serde_json::from_slice(&line)
-            .context("this program does not know the reply; is the server a newer version?")
-    };
-    match timeout(SERVER_TIME_MAX, exchange).await {
-        Ok(reply) => reply.map_err(Unreached::Failed),
-        Err(_) => Err(Unreached::Failed(anyhow!(
-            "the server gave no answer within {} s; its log may say why",
-            SERVER_TIME_MAX.as_secs()
-        ))),
+    while let Ok(part) = coming.try_recv() {
+        send(stream, &Reply::Part(part)).await?;
     }
+    Ok(reply)
 }
 
-fn failed(path: &Path, error: io::Error) -> Unreached {
-    Unreached::Failed(anyhow::Error::new(error).context(format!(
-        "the admin socket {} cannot be used; run this as the user of the server",
-        path.display()
-    )))
-}
-
-/// An address for the socket that the system takes; it holds while the directory is open. A path too long for a socket
-/// address is reached through its directory's descriptor.
-fn address(path: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
-    if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
-        return Ok((None, path.to_owned()));
-    }
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(ErrorKind::InvalidInput.into());
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-    let address = Path::new("/proc/self/fd")
-        .join(directory.as_raw_fd().to_string())
-        .join(name);
-    Ok((Some(directory), address))
-}
-
-async fn read_line(
-    stream: &mut BufReader<UnixStream>,
-    bytes_max: u64,
-) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let mut line = Zeroizing::new(Vec::new());
-    stream
-        .take(bytes_max)
-        .read_until(b'\n', &mut line)
+async fn send(stream: &mut BufReader<UnixStream>, reply: &Reply) -> anyhow::Result<()> {
+    timeout(CLIENT_TIME_MAX, line::write(stream, reply))
         .await
-        .context("the connection broke")?;
-    if line.last() != Some(&b'\n') {
-        bail!(
-            "the other side ended before the end of its line, or sent more than {bytes_max} bytes"
-        );
-    }
-    Ok(line)
-}
-
-async fn write_line(
-    stream: &mut BufReader<UnixStream>,
-    message: &impl serde::Serialize,
-) -> anyhow::Result<()> {
-    let mut line = Zeroizing::new(serde_json::to_vec(message)?);
-    line.push(b'\n');
-    stream
-        .write_all(&line)
-        .await
-        .context("the connection broke")?;
-    stream.shutdown().await.context("the connection broke")
+        .context("the answer was not taken")?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::KeyRequest;
+    use crate::admin::ask::{Unreached, ask};
+    use crate::admin::{KeyRequest, Part, Step};
 
     const LIST: Request = Request::Key(KeyRequest::List);
+
+    fn no_parts(part: Part) -> anyhow::Result<()> {
+        anyhow::bail!("{part:?} was not expected")
+    }
 
     async fn reaches(directory: &Path) {
         fs::create_dir_all(directory).expect("made");
@@ -226,15 +146,15 @@ mod tests {
         let server = async {
             let (stream, _) = socket.listener.accept().await.expect("a client");
             let mut stream = BufReader::new(stream);
-            let line = read_line(&mut stream, REQUEST_BYTES_MAX)
+            let line = line::read(&mut stream, REQUEST_BYTES_MAX)
                 .await
                 .expect("a request");
             assert_eq!(line.as_slice(), b"{\"key\":\"list\"}\n");
-            write_line(&mut stream, &Reply::Keys(Vec::new()))
+            send(&mut stream, &Reply::Keys(Vec::new()))
                 .await
                 .expect("taken");
         };
-        let (reply, ()) = tokio::join!(ask(&path, &LIST), server);
+        let (reply, ()) = tokio::join!(ask(&path, &LIST, no_parts), server);
         assert!(matches!(reply, Ok(Reply::Keys(keys)) if keys.is_empty()));
         drop(socket);
         assert!(!path.exists());
@@ -256,26 +176,41 @@ mod tests {
     async fn no_socket_and_a_dead_one_mean_no_server() {
         let under = tempfile::tempdir().expect("a directory");
         let path = under.path().join("admin.sock");
-        assert!(matches!(ask(&path, &LIST).await, Err(Unreached::NoServer)));
+        let none = || async { ask(&path, &LIST, no_parts).await };
+        assert!(matches!(none().await, Err(Unreached::NoServer)));
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
-        assert!(matches!(ask(&path, &LIST).await, Err(Unreached::NoServer)));
+        assert!(matches!(none().await, Err(Unreached::NoServer)));
         AdminSocket::bind(&path).expect("a dead socket is replaced");
     }
 
     #[tokio::test]
-    async fn lines_are_bounded() {
-        let (near, far) = UnixStream::pair().expect("a pair");
-        let mut far = BufReader::new(far);
-        let flood = tokio::spawn(async move {
-            let mut near = near;
-            while near.write_all(&[b'x'; 1024]).await.is_ok() {}
-        });
-        let error = read_line(&mut far, REQUEST_BYTES_MAX)
-            .await
-            .expect_err("too long")
-            .to_string();
-        assert!(error.contains("more than 4096 bytes"), "{error}");
-        drop(far);
-        flood.await.expect("the other side went away");
+    async fn parts_come_in_order_before_the_reply() {
+        let under = tempfile::tempdir().expect("a directory");
+        let path = under.path().join("admin.sock");
+        let socket = AdminSocket::bind(&path).expect("bound");
+        let part = |done| {
+            Part::Progress(Step {
+                step: "marking".to_owned(),
+                done,
+            })
+        };
+        let server = async {
+            let (stream, _) = socket.listener.accept().await.expect("a client");
+            let mut stream = BufReader::new(stream);
+            line::read(&mut stream, REQUEST_BYTES_MAX)
+                .await
+                .expect("a request");
+            for reply in [Reply::Part(part(1)), Reply::Part(part(2)), Reply::Done] {
+                send(&mut stream, &reply).await.expect("taken");
+            }
+        };
+        let mut seen = Vec::new();
+        let take = |part| {
+            seen.push(part);
+            Ok(())
+        };
+        let (reply, ()) = tokio::join!(ask(&path, &LIST, take), server);
+        assert!(matches!(reply, Ok(Reply::Done)));
+        assert_eq!(seen, [part(1), part(2)]);
     }
 }

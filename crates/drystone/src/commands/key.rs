@@ -3,14 +3,9 @@
 //! The running server does it, asked over its admin socket, and it takes effect at once. When none runs, this process
 //! takes the lock of the data directory and does it itself.
 
-use crate::admin::{self, CreatedKey, KeyRequest, ListedKey, Owner, Reply, Request, Unreached};
-use crate::data_dir::{DataDir, InUse, Layout};
-use crate::open;
-use crate::settings::{Overrides, Settings};
-use anyhow::{Context, bail};
+use super::{not_an_answer, print, print_json};
+use crate::admin::{CreatedKey, DataArgs, KeyRequest, ListedKey, Owner, Reply, Request, carry_out};
 use clap::{Args, Subcommand};
-use std::io::Write;
-use std::path::PathBuf;
 
 /// Arguments of `drystone key`.
 #[derive(Debug, Args)]
@@ -18,13 +13,8 @@ pub struct KeyArgs {
     #[command(subcommand)]
     action: Action,
 
-    /// Data directory of the server [default: drystone-data]
-    #[arg(long, value_name = "DIR", env = "DRYSTONE_DATA", global = true)]
-    data: Option<PathBuf>,
-
-    /// Settings file that names the data directory
-    #[arg(long, value_name = "FILE", env = "DRYSTONE_CONFIG", global = true)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: DataArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,51 +82,17 @@ impl Action {
 
 /// Runs the command.
 pub async fn run(args: KeyArgs) -> anyhow::Result<()> {
-    let KeyArgs {
-        action,
-        data,
-        config,
-    } = args;
-    let settings = Settings::load(Overrides {
-        data,
-        config,
-        ..Overrides::default()
-    })?;
-    let layout = Layout::new(&settings.data)?;
-    let reply = match admin::ask(&layout.admin_socket(), &action.request()).await {
-        Ok(reply) => reply,
-        Err(Unreached::Failed(error)) => return Err(error),
-        Err(Unreached::NoServer) => perform_here(layout, &settings, action.request()).await?,
-    };
-    print(reply, action.json())
-}
-
-async fn perform_here(
-    layout: Layout,
-    settings: &Settings,
-    request: Request,
-) -> anyhow::Result<Reply> {
-    let data = DataDir::open(layout).map_err(|error| match error.downcast_ref::<InUse>() {
-        Some(_) => error.context("the server is starting or stopping, try again in a moment"),
-        None => error,
-    })?;
-    let catalog = open::catalog(&data, settings, &open::Ambient::new()).await?;
-    let keys = open::keys(&data, &catalog, &open::Ambient::new()).await?;
-    Ok(admin::perform(&keys, request).await)
-}
-
-fn print(reply: Reply, json: bool) -> anyhow::Result<()> {
-    let text = match reply {
-        Reply::Refused(reason) => bail!(reason),
-        Reply::Done => return Ok(()),
-        Reply::Created(key) if json => serde_json::to_string_pretty(&key)? + "\n",
-        Reply::Created(key) => created(&key),
-        Reply::Keys(keys) if json => serde_json::to_string_pretty(&keys)? + "\n",
-        Reply::Keys(keys) => table(&keys),
-    };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("the answer cannot be printed")
+    let request = args.action.request();
+    let reply = carry_out(args.place, request, |_| Err(not_an_answer())).await?;
+    let json = args.action.json();
+    match reply {
+        Reply::Done => Ok(()),
+        Reply::Created(key) if json => print_json(&key),
+        Reply::Created(key) => print(&created(&key)),
+        Reply::Keys(keys) if json => print_json(&keys),
+        Reply::Keys(keys) => print(&table(&keys)),
+        _ => Err(not_an_answer()),
+    }
 }
 
 fn created(key: &CreatedKey) -> String {

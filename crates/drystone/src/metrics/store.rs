@@ -175,12 +175,22 @@ impl StoreMetrics {
     }
 }
 
-fn counter(to: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> Result<(), Error> {
+pub(super) fn counter(
+    to: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), Error> {
     let metric = ConstCounter::new(value);
     metric.encode(to.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
-fn gauge(to: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> Result<(), Error> {
+pub(super) fn gauge(
+    to: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), Error> {
     let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     metric.encode(to.encode_descriptor(name, help, None, metric.metric_type())?)
 }

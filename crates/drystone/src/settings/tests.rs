@@ -1,6 +1,8 @@
 //! What a settings file may say, and how each wrong one is refused.
 
-use super::{ByteSize, Compression, Dedup, LogFormat, Overrides, Settings, SignedChecksum, Span};
+use super::{
+    ByteSize, Compression, Dedup, Every, LogFormat, Overrides, Settings, SignedChecksum, Span,
+};
 use std::path::PathBuf;
 
 fn parse(text: &str) -> Result<Settings, String> {
@@ -27,7 +29,7 @@ fn the_example_file_shows_the_defaults_and_all_of_them() {
         .sum();
     assert_eq!(
         count(&table) + nested,
-        17,
+        20,
         "the example names every setting"
     );
     assert!(example.lines().count() <= 66, "the example fits on a page");
@@ -64,6 +66,11 @@ fn every_setting_can_be_set() {
         [cache]
         pages = "1 GiB"
         catalog = "8 MiB"
+        [collection]
+        every = "off"
+        [scrub]
+        every = "7 d"
+        rate = "200 MiB"
         "#,
     )
     .expect("all values are good");
@@ -75,6 +82,10 @@ fn every_setting_can_be_set() {
     assert_eq!(settings.store.dedup, Dedup::Store);
     assert_eq!(settings.store.compression, Compression::Zstd { level: 3 });
     assert_eq!(settings.cache.pages, ByteSize::gib(1));
+    assert_eq!(settings.collection.every, Every::Off);
+    let week = Span::seconds(7 * 24 * 60 * 60);
+    assert_eq!(settings.scrub.every, Every::Each(week));
+    assert_eq!(settings.scrub.rate, ByteSize::mib(200));
 }
 
 #[test]
@@ -96,6 +107,10 @@ fn wrong_values_are_refused_with_what_would_be_right() {
     refused("[http]\nidle_timeout = \"10 ms\"", "shorter than `1 s`");
     refused("[http]\nconnections_max = 0", "use 1 to 100000");
     refused("[http]\nmax_results_default = 99", "use 100 to 10000");
+    refused("[collection]\nevery = \"never\"", "or `off`");
+    refused("[collection]\nevery = \"30 s\"", "shorter than `1 m`");
+    refused("[scrub]\nevery = \"0 s\"", "shorter than `1 m`");
+    refused("[scrub]\nrate = \"1 KiB\"", "less than `1 MiB`");
     refused("region = \"US East\"", "lower-case letters");
     refused("data = \"\"", "name a directory");
 }

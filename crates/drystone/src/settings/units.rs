@@ -73,13 +73,15 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Span, String> {
-        let refused = || format!("`{text}` is no span of time; write for example `30 s` or `5 m`");
+        let refused =
+            || format!("`{text}` is no span of time; write for example `30 s` `5 m` or `30 d`");
         let (number, unit) = number_and_unit(text).ok_or_else(refused)?;
         let seconds = match unit {
             "ms" => return Ok(Span(Duration::from_millis(number))),
             "s" => Some(number),
             "m" => number.checked_mul(60),
             "h" => number.checked_mul(3600),
+            "d" => number.checked_mul(86_400),
             _ => return Err(refused()),
         };
         seconds
@@ -91,6 +93,37 @@ impl FromStr for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
         deserializer.deserialize_any(Written::expecting("a span of time such as \"5 m\""))
+    }
+}
+
+/// How often something is done by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Every {
+    /// Never.
+    Off,
+    /// Once in each span.
+    Each(Span),
+}
+
+impl FromStr for Every {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Every, String> {
+        match text {
+            "off" => Ok(Every::Off),
+            span => span
+                .parse()
+                .map(Every::Each)
+                .map_err(|refusal| format!("{refusal}, or `off`")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Every {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Every, D::Error> {
+        deserializer.deserialize_any(Written::expecting(
+            "a span of time such as \"1 h\", or \"off\"",
+        ))
     }
 }
 
@@ -174,8 +207,17 @@ mod tests {
         check("30s", 30_000);
         check("5 m", 300_000);
         check("1 h", 3_600_000);
+        check("30 d", 2_592_000_000);
         for text in ["", "5", "5 min", "s", "-5 s", "18446744073709551615 h"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_done_by_itself_can_be_turned_off() {
+        assert_eq!("off".parse(), Ok(Every::Off));
+        assert_eq!("1 h".parse(), Ok(Every::Each(Span::seconds(3600))));
+        let refusal = "never".parse::<Every>().expect_err("no span");
+        assert!(refusal.contains("or `off`"), "{refusal}");
     }
 }

@@ -3,9 +3,13 @@
 //! What the operations of the API answer is tested beside them, in their crates; real AWS clients are in tests/clients.
 
 mod admin;
+mod collection;
+mod damage;
 mod first_start;
 mod http;
 mod refusals;
 mod server;
 mod signed;
+mod snapshots;
 mod stop;
+mod usage;

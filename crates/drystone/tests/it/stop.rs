@@ -1,134 +1,12 @@
 //! Stopping in order and being killed are the same: what was acknowledged is there.
 
-use crate::server::{Place, Response, Server, Signal};
-use crate::signed::{Call, Key};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use types::{BLOCK_BYTES, Digest};
-
-struct Client<'a> {
-    server: &'a Server,
-    key: Key,
-}
-
-impl Client<'_> {
-    fn ebs(
-        &self,
-        method: &str,
-        target: &str,
-        headers: &[(&'static str, &str)],
-        body: &[u8],
-    ) -> Response {
-        let response = Call {
-            service: "ebs",
-            method,
-            target,
-            headers,
-            body,
-        }
-        .send(self.server, &self.key);
-        assert!(
-            response.status < 300,
-            "{} {target}: {}",
-            response.status,
-            response.text()
-        );
-        response
-    }
-
-    fn start(&self) -> String {
-        let started = self.ebs("POST", "/snapshots", &[], br#"{"VolumeSize":1}"#);
-        started.json()["SnapshotId"]
-            .as_str()
-            .expect("an id")
-            .to_owned()
-    }
-
-    fn put(&self, id: &str, index: u32) {
-        let block = content(index);
-        let checksum = STANDARD.encode(Digest::of(&block).as_bytes());
-        let headers = [
-            ("x-amz-data-length", "524288"),
-            ("x-amz-checksum", &*checksum),
-            ("x-amz-checksum-algorithm", "SHA256"),
-        ];
-        self.ebs(
-            "PUT",
-            &format!("/snapshots/{id}/blocks/{index}"),
-            &headers,
-            &block,
-        );
-    }
-
-    fn complete(&self, id: &str, count: &str) {
-        let headers = [("x-amz-changedblockscount", count)];
-        self.ebs(
-            "POST",
-            &format!("/snapshots/completion/{id}"),
-            &headers,
-            b"",
-        );
-    }
-
-    /// The blocks of a snapshot, as soon as it is completed.
-    fn blocks(&self, id: &str) -> Vec<(u32, String)> {
-        let target = format!("/snapshots/{id}/blocks");
-        let call = Call {
-            service: "ebs",
-            method: "GET",
-            target: &target,
-            headers: &[],
-            body: b"",
-        };
-        let listed = loop {
-            let response = call.send(self.server, &self.key);
-            match response.status {
-                200 => break response.json(),
-                // The finisher is at work; the test runner bounds this.
-                404 => std::thread::yield_now(),
-                _ => panic!("{response:?}"),
-            }
-        };
-        let blocks = listed["Blocks"].as_array().expect("an array").iter();
-        let token =
-            |block: &serde_json::Value| block["BlockToken"].as_str().expect("a token").to_owned();
-        let index = |block: &serde_json::Value| {
-            block["BlockIndex"]
-                .as_u64()
-                .and_then(|i| u32::try_from(i).ok())
-        };
-        blocks
-            .map(|block| (index(block).expect("an index"), token(block)))
-            .collect()
-    }
-
-    fn get(&self, id: &str, index: u32, token: &str) -> Vec<u8> {
-        self.ebs(
-            "GET",
-            &format!("/snapshots/{id}/blocks/{index}?blockToken={token}"),
-            &[],
-            b"",
-        )
-        .body
-    }
-}
-
-fn content(index: u32) -> Vec<u8> {
-    index
-        .to_be_bytes()
-        .into_iter()
-        .cycle()
-        .take(BLOCK_BYTES)
-        .collect()
-}
+use crate::server::{Place, Signal};
+use crate::snapshots::{Client, content};
 
 fn survives(signal: Signal) {
     let place = Place::new();
     let server = place.serve(&[]);
-    let client = Client {
-        server: &server,
-        key: Key::of(&place),
-    };
+    let client = Client::of(&place, &server);
     let (open, sealed) = (client.start(), client.start());
     for index in [1, 2] {
         client.put(&open, index);
@@ -144,10 +22,7 @@ fn survives(signal: Signal) {
     );
 
     let server = place.serve(&[]);
-    let client = Client {
-        server: &server,
-        key: Key::of(&place),
-    };
+    let client = Client::of(&place, &server);
     client.put(&open, 3);
     client.complete(&open, "3");
     for (id, expected) in [(&open, &[1, 2, 3][..]), (&sealed, &[11, 12])] {

@@ -1,0 +1,110 @@
+//! Requests for a scrub.
+
+use super::parts::Parts;
+use super::{Jobs, Part, Reply};
+use engine::{DamagedChunk, Engine, ScrubOptions};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+
+/// A scrub to be run, or to be joined when one runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubRequest {
+    /// Begins anew instead of where the last one stopped.
+    pub restart: bool,
+    /// Stored bytes read in a second, at most; the setting when it is not named.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// What a scrub found.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Scrubbed {
+    /// Chunks and snapshot frames verified.
+    pub chunks: u64,
+    /// Their stored bytes.
+    pub bytes: u64,
+    /// How many chunks are damaged, found by this scrub or before.
+    pub damaged: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// A damaged chunk, and what it touches.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Damaged {
+    /// The number of its domain.
+    pub domain: u64,
+    /// Its name in hexadecimal digits.
+    pub name: String,
+    /// `block`, `page` or `snapshot`.
+    pub kind: String,
+    /// What failed.
+    pub reason: String,
+    /// The first extents that cannot be read because of it.
+    pub touches: Vec<Touched>,
+    /// How many such extents there are.
+    pub touches_count: u64,
+}
+
+/// Blocks of a snapshot that a damaged chunk touches.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Touched {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// The first block index.
+    pub start: u32,
+    /// How many block indexes.
+    pub count: u32,
+}
+
+impl From<DamagedChunk> for Damaged {
+    fn from(chunk: DamagedChunk) -> Damaged {
+        let mut name = String::new();
+        for byte in chunk.name.as_bytes() {
+            // Writing to a string cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        let touches = chunk.touches.iter().map(|touched| Touched {
+            snapshot: touched.snapshot.to_string(),
+            start: touched.start.get(),
+            count: touched.count,
+        });
+        Damaged {
+            domain: chunk.domain.number(),
+            name,
+            kind: chunk.kind.to_owned(),
+            reason: chunk.reason,
+            touches: touches.collect(),
+            touches_count: chunk.touches_count,
+        }
+    }
+}
+
+/// Runs a scrub and sends what is damaged, or says why not.
+pub async fn perform(
+    engine: &Engine,
+    jobs: &Jobs,
+    rate: u64,
+    request: ScrubRequest,
+    parts: &Parts,
+) -> Result<Reply, String> {
+    let options = ScrubOptions {
+        bytes_per_second: request.bytes_per_second.unwrap_or(rate),
+        restart: request.restart,
+    };
+    let job = {
+        let engine = engine.clone();
+        async move { engine.scrub(options).await }
+    };
+    let scrubbed = parts.while_working(|| engine.scrub_progress(), jobs.scrub.run(job));
+    let report = scrubbed.await?.map_err(|error| error.to_string())?;
+    for chunk in report.damaged {
+        parts.send(Part::Damaged(chunk.into())).await?;
+    }
+    Ok(Reply::Scrubbed(Scrubbed {
+        chunks: report.chunks,
+        bytes: report.bytes,
+        damaged: report.damaged_count,
+        took_ms: u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
+    }))
+}

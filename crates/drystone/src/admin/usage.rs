@@ -1,0 +1,139 @@
+//! Requests for what snapshots hold.
+
+use super::collection::collect;
+use super::keys::iso_8601;
+use super::parts::Parts;
+use super::{Jobs, Part, Reply};
+use engine::{CollectMode, Engine};
+use serde::{Deserialize, Serialize};
+use types::SnapshotId;
+
+/// Snapshots read at a time, and sent as one part: 60 KB.
+const PAGE: u32 = 500;
+
+/// Which figures are asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageRequest {
+    /// Computes the figures anew, in a dry run of a collection.
+    pub refresh: bool,
+    /// Ids of snapshots; none stands for all.
+    pub snapshots: Vec<String>,
+}
+
+/// What one snapshot holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SnapshotUsage {
+    /// Its id.
+    pub snapshot: String,
+    /// Its owner.
+    pub account: String,
+    /// Its blocks, in bytes of volume.
+    pub logical_bytes: u64,
+    /// Blocks that only it refers to.
+    pub own_blocks: u64,
+    /// Stored bytes that only it refers to: what deleting it would free.
+    pub own_bytes: u64,
+}
+
+/// What the store holds.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct UsageTotals {
+    /// When the figures were computed: ISO 8601, UTC.
+    pub computed_at: String,
+    /// Completed snapshots.
+    pub snapshots: u64,
+    /// Blocks of all of them together, in bytes of volume.
+    pub logical_bytes: u64,
+    /// Distinct blocks, in bytes of volume.
+    pub unique_bytes: u64,
+    /// Bytes of the frames of all that something refers to.
+    pub stored_bytes: u64,
+    /// Bytes of frames that nothing refers to: what collection gives back.
+    pub garbage_bytes: u64,
+}
+
+impl From<engine::SnapshotUsage> for SnapshotUsage {
+    fn from(usage: engine::SnapshotUsage) -> SnapshotUsage {
+        SnapshotUsage {
+            snapshot: usage.id.to_string(),
+            account: usage.account.to_string(),
+            logical_bytes: usage.logical_bytes,
+            own_blocks: usage.own_blocks,
+            own_bytes: usage.own_bytes,
+        }
+    }
+}
+
+/// Sends the snapshots that are asked for, or says why not. Refreshed figures come from one mark; without that, a cycle may
+/// renew them between two parts.
+pub async fn perform(
+    engine: &Engine,
+    jobs: &Jobs,
+    request: UsageRequest,
+    parts: &Parts,
+) -> Result<Reply, String> {
+    let ids = parse(&request.snapshots)?;
+    if request.refresh {
+        collect(engine, &jobs.collection, CollectMode::DryRun, parts).await?;
+    }
+    let totals = engine.usage_totals().await.map_err(told)?;
+    let Some(computed_at) = totals.computed_at.map(iso_8601) else {
+        return Err("the figures were never computed; ask with --refresh".to_owned());
+    };
+    match ids.is_empty() {
+        true => send_all(engine, parts).await?,
+        false => send_some(engine, &ids, &computed_at, parts).await?,
+    }
+    Ok(Reply::Usage(UsageTotals {
+        computed_at,
+        snapshots: totals.snapshots,
+        logical_bytes: totals.logical_bytes,
+        unique_bytes: totals.unique_bytes,
+        stored_bytes: totals.stored_bytes,
+        garbage_bytes: totals.garbage_bytes,
+    }))
+}
+
+fn parse(snapshots: &[String]) -> Result<Vec<SnapshotId>, String> {
+    let parsed = snapshots.iter().map(|text| {
+        SnapshotId::parse(text).ok_or_else(|| format!("`{text}` is no id of a snapshot"))
+    });
+    parsed.collect()
+}
+
+async fn send_all(engine: &Engine, parts: &Parts) -> Result<(), String> {
+    let mut after = None;
+    loop {
+        let page = engine.usage_of_snapshots(after, PAGE).await.map_err(told)?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = Some(last.id);
+        let page = page.into_iter().map(SnapshotUsage::from).collect();
+        parts.send(Part::Snapshots(page)).await?;
+    }
+}
+
+async fn send_some(
+    engine: &Engine,
+    ids: &[SnapshotId],
+    computed_at: &str,
+    parts: &Parts,
+) -> Result<(), String> {
+    for &id in ids {
+        let after = id.number().checked_sub(1).and_then(SnapshotId::from_number);
+        let found = engine.usage_of_snapshots(after, 1).await.map_err(told)?;
+        let Some(usage) = found.into_iter().find(|usage| usage.id == id) else {
+            return Err(format!(
+                "{id} is not among the completed snapshots of {computed_at}; if it is newer, ask with --refresh"
+            ));
+        };
+        parts.send(Part::Snapshots(vec![usage.into()])).await?;
+    }
+    Ok(())
+}
+
+fn told(error: engine::Error) -> String {
+    error.to_string()
+}
