@@ -239,6 +239,45 @@ impl KeyStore {
         Err(KeyStoreError::NoFreeId)
     }
 
+    /// Adds a key that was made before and whose secret is known, as an active one; its account is made when there is none. A
+    /// record of the same id is replaced: after a rescue its secret may be unreadable.
+    pub async fn restore_key(
+        &self,
+        id: &AccessKeyId,
+        secret: &SecretKey,
+        account: AccountId,
+    ) -> Result<(), KeyStoreError> {
+        let _change = self.change().await;
+        let now = self.options.clock.now();
+        let context = seal_context(id, account);
+        let record = AccessKeyRecord {
+            key_id: id.as_str().to_owned(),
+            account,
+            sealed_secret: self
+                .options
+                .root_key
+                .seal(&context, secret.expose().as_bytes()),
+            active: true,
+            created_at: now,
+        };
+        let restored = self.options.db.transact(move |txn| {
+            let record = record.clone();
+            Box::pin(async move {
+                accounts::insert_account(txn, account, now).await?;
+                accounts::delete_access_key(txn, &record.key_id).await?;
+                accounts::insert_access_key(txn, &record).await
+            })
+        });
+        restored.await?;
+        let credential = Credential {
+            account,
+            secret: secret.clone(),
+            state: KeyState::Active,
+        };
+        self.set(id, Some(credential));
+        Ok(())
+    }
+
     /// Every key, oldest first.
     pub async fn list(&self) -> Result<Vec<KeySummary>, KeyStoreError> {
         let records = self

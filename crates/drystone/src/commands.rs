@@ -5,6 +5,7 @@ pub mod bench;
 mod figures;
 pub mod gc;
 pub mod key;
+pub mod rescue;
 pub mod scrub;
 pub mod usage;
 

@@ -9,6 +9,7 @@
 //! DIR/scratch/      what a running process sorts beyond its memory; emptied when the next one begins
 //! DIR/credentials   the key made at the first start, an AWS shared credentials file
 //! DIR/admin.sock    where the running server takes admin commands
+//! DIR/rescue/, DIR/rescue-ready/, DIR/before-rescue-DATE/   see data_dir/replacement.rs
 //! ```
 //!
 //! Invariants
@@ -17,6 +18,8 @@
 //! - Files are made in the order lock, VERSION, root.key, catalog.db, so that each one there tells that those before it
 //!   are complete; a start that was cut off anywhere is finished by the next one.
 //! - A directory with other things in it and no VERSION is somebody else's: it is refused, untouched.
+
+pub mod replacement;
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
@@ -153,6 +156,7 @@ impl DataDir {
             _lock: take_lock(&layout)?,
             layout,
         };
+        replacement::finish(&data.layout)?;
         match data.read_version()? {
             Some(found) => check_version(&data.layout, found)?,
             None => {
@@ -181,11 +185,38 @@ impl DataDir {
             _lock: take_lock(&layout)?,
             layout,
         };
+        replacement::finish(&data.layout)?;
         if let Some(found) = data.read_version()? {
             check_version(&data.layout, found)?;
         }
         data.check_root_key()?;
         Ok(data)
+    }
+
+    /// Takes a directory that has lost anything but its segments.
+    pub fn open_damaged(layout: Layout) -> anyhow::Result<DataDir> {
+        let segments = layout.segments();
+        if !segments.is_dir() {
+            bail!(
+                "{} is no directory: there are no segments to rescue anything from; name the data directory with --data",
+                segments.display()
+            );
+        }
+        let data = DataDir {
+            _lock: take_lock(&layout)?,
+            layout,
+        };
+        replacement::finish(&data.layout)?;
+        if let Some(found) = data.read_version()? {
+            check_version(&data.layout, found)?;
+        }
+        Ok(data)
+    }
+
+    /// What `VERSION` holds, where it is missing.
+    pub fn missing_version(&self) -> Option<String> {
+        let missing = !self.layout.version().exists();
+        missing.then(|| format!("{VERSION_PREFIX}{LAYOUT_VERSION}\n"))
     }
 
     /// The scratch directory, made when it does not exist, and without what a dead process left there.

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Exit codes: 0 done; 1 refused or failed; 2 wrong arguments; 3 the catalog failed while serving (start again);
-//! 4 done, and data is lost or in danger (`scrub`, `audit`, `gc`).
+//! 4 done, and data is lost or in danger (`scrub`, `audit`, `gc`, `rescue`).
 
 mod admin;
 mod commands;
@@ -36,6 +36,7 @@ use commands::audit::AuditArgs;
 use commands::bench::{BenchArgs, PartArgs};
 use commands::gc::GcArgs;
 use commands::key::KeyArgs;
+use commands::rescue::RescueArgs;
 use commands::scrub::ScrubArgs;
 use commands::usage::UsageArgs;
 use rustix::fs::Mode;
@@ -71,6 +72,8 @@ enum Command {
     Scrub(ScrubArgs),
     /// Compare the catalog with what is stored; changes nothing
     Audit(AuditArgs),
+    /// Make something of segments whose catalog is lost
+    Rescue(RescueArgs),
     /// Measure this machine, and the server on it
     Bench(BenchArgs),
     /// A process that `bench` starts
@@ -119,6 +122,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Usage(args) => on_runtime(commands::usage::run(args)),
         Command::Scrub(args) => on_runtime(commands::scrub::run(args)),
         Command::Audit(args) => on_runtime(commands::audit::run(args)),
+        Command::Rescue(args) => on_runtime(commands::rescue::run(args)),
         Command::Bench(args) => commands::bench::run(&args),
         Command::BenchPart(args) => commands::bench::run_part(args),
     }

@@ -317,3 +317,27 @@ async fn the_number_of_keys_is_bounded() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_key_that_is_known_is_restored() {
+    let world = World::new().await;
+    let store = world.open(1).await.expect("a store");
+    let account = store.create_account().await.expect("an account");
+    let key = store.create_key(account).await.expect("a key");
+    // Another root key: the record is there, and does not open.
+    let store = world.open_with("other.key", 2).await.expect("a store");
+    assert_eq!(store.unreadable(), [key.id.clone()]);
+    let restored = store.restore_key(&key.id, &key.secret, account).await;
+    restored.expect("restored");
+    let credential = store.lookup(&key.id).expect("the key");
+    assert_eq!(credential.secret.expose(), key.secret.expose());
+
+    let elsewhere = AccountId::from_random(9);
+    let id = AccessKeyId::parse("AKIAELSEWHERE").expect("an id");
+    let restored = store.restore_key(&id, &key.secret, elsewhere).await;
+    restored.expect("restored, with its account");
+    let store = world.open_with("other.key", 3).await.expect("a store");
+    assert!(store.unreadable().is_empty());
+    assert_eq!(state(&store, &key.id), Some(KeyState::Active));
+    assert_eq!(store.lookup(&id).expect("the key").account, elsewhere);
+}
