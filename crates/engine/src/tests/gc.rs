@@ -348,34 +348,51 @@ async fn a_put_whose_segment_was_closed_under_it_stores_its_block_again() {
     assert_eq!(test.rows(&["frees"]).await, 0, "settling frees them");
 }
 
+/// A completed snapshot of 64 GiB whose 1,024 leaf pages are all different: more than a container of pages holds.
+async fn map_of_many_pages(test: &TestEngine, salt: u32) -> SnapshotId {
+    let request = crate::StartSnapshot {
+        volume_size: types::VolumeSize::from_gib(64).unwrap(),
+        ..super::plain_start()
+    };
+    let id = test.engine.start_snapshot(request).await.unwrap().id;
+    put(test, id, &[(0, "x")]).await;
+    let block = test.block("x").await.digest();
+    // Of two digests, by the bits of the page's number: putting so many blocks would take minutes.
+    let entries: Vec<_> = (0..131_072_u32)
+        .map(|at| {
+            let bits = (at / 128 + 1_024 * salt).wrapping_mul(2_654_435_761) | 1;
+            let digest = match bits >> (at % 32) & 1 {
+                0 => types::Digest::ZERO_BLOCK,
+                _ => block,
+            };
+            catalog::put_entries::PutEntry {
+                snapshot: id,
+                index: super::index(at),
+                digest,
+            }
+        })
+        .collect();
+    let entries = std::sync::Arc::new(entries);
+    test.db
+        .transact(move |txn| {
+            let entries = std::sync::Arc::clone(&entries);
+            Box::pin(async move { catalog::put_entries::put(txn, &entries).await })
+        })
+        .await
+        .unwrap();
+    complete(test, id, 131_072).await;
+    id
+}
+
 #[tokio::test]
 async fn pages_move_out_of_containers_that_are_mostly_garbage() {
     let dir = tempfile::tempdir().unwrap();
     let test = TestEngine::open(dir.path()).await;
     let kept = snapshot(&test, &[(0, "kept"), (2_000, "far away")]).await;
-    // Pages enough to fill a container: each snapshot of one far block has four of its own.
-    let mut gone = Vec::new();
-    let blocks: Vec<(u32, &str)> = (0..1_000).map(|n| (n * 131, "x")).collect();
-    let sizes: u32 = 1_000 * 131;
-    let request = crate::StartSnapshot {
-        volume_size: types::VolumeSize::from_gib(u64::from(sizes / 2_048 + 1)).unwrap(),
-        ..super::plain_start()
-    };
-    for shift in 0..8 {
-        let id = test
-            .engine
-            .start_snapshot(request.clone())
-            .await
-            .unwrap()
-            .id;
-        let shifted: Vec<_> = blocks
-            .iter()
-            .map(|(at, text)| (at + shift, *text))
-            .collect();
-        put(&test, id, &shifted).await;
-        complete(&test, id, 1_000).await;
-        gone.push(id);
-    }
+    let gone = [
+        map_of_many_pages(&test, 1).await,
+        map_of_many_pages(&test, 2).await,
+    ];
     let sealed = test
         .rows(&["containers WHERE kind = 2 AND state = 2"])
         .await;
