@@ -10,17 +10,21 @@ use crate::Engine;
 use crate::worker::Backoff;
 use catalog::DbExt;
 use catalog::chunks::ChunkKey;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Words of 64 bits: 16 MiB of memory, touched as it fills. At 12 bits each it serves 11 million chunks (5 TiB) with one wrong "perhaps" in
+/// Words of 64 bits: 16 MiB of memory, taken as it fills. At 12 bits each it serves 11 million chunks (5 TiB) with one wrong "perhaps" in
 /// 250; a store of ten times that asks the catalog for nearly every block again.
 const WORDS: usize = 1 << 21;
+
+/// Words whose memory is taken at once.
+const STRIPE: usize = 512;
 
 /// Names read in one transaction while loading.
 const PAGE: u32 = 10_000;
 
 pub(crate) struct ChunkFilter {
-    words: Vec<AtomicU64>,
+    stripes: Vec<OnceLock<Box<[AtomicU64]>>>,
     loaded: AtomicBool,
 }
 
@@ -28,8 +32,8 @@ impl ChunkFilter {
     /// Knows nothing yet.
     pub(crate) fn new() -> ChunkFilter {
         ChunkFilter {
-            words: std::iter::repeat_with(AtomicU64::default)
-                .take(WORDS)
+            stripes: std::iter::repeat_with(OnceLock::new)
+                .take(WORDS / STRIPE)
                 .collect(),
             loaded: AtomicBool::new(false),
         }
@@ -38,14 +42,23 @@ impl ChunkFilter {
     /// Whether the chunk is certainly not stored.
     pub(crate) fn excludes(&self, key: &ChunkKey) -> bool {
         self.loaded.load(Ordering::Acquire)
-            && bits(key).any(|(word, bit)| self.words[word].load(Ordering::Relaxed) & bit == 0)
+            && bits(key).any(|(word, bit)| self.word(word) & bit == 0)
     }
 
     /// Notes a chunk that is stored.
     pub(crate) fn insert(&self, key: &ChunkKey) {
         for (word, bit) in bits(key) {
-            self.words[word].fetch_or(bit, Ordering::Relaxed);
+            let stripe = self.stripes[word / STRIPE].get_or_init(|| {
+                let words = std::iter::repeat_with(AtomicU64::default);
+                words.take(STRIPE).collect()
+            });
+            stripe[word % STRIPE].fetch_or(bit, Ordering::Relaxed);
         }
+    }
+
+    fn word(&self, word: usize) -> u64 {
+        let stripe = self.stripes[word / STRIPE].get();
+        stripe.map_or(0, |words| words[word % STRIPE].load(Ordering::Relaxed))
     }
 }
 
