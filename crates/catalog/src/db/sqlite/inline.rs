@@ -61,13 +61,11 @@ impl InlineSqlite {
     /// As [`Db::read`].
     pub fn read_now(&self, work: &Work) -> Result<Outcome, Error> {
         let mut session = self.session();
-        session.control("PRAGMA query_only = ON")?;
         session.control("BEGIN")?;
         let result = session.run(work, Access::Read).result;
         if !session.connection.is_autocommit() {
             session.control("ROLLBACK")?;
         }
-        session.control("PRAGMA query_only = OFF")?;
         result
     }
 

@@ -9,7 +9,7 @@ use crate::{Error, Row, Txn, Value};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, ToSql, ffi};
+use rusqlite::{Connection, ErrorCode, Statement, ToSql, ffi};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A connection of one thread, with the texts that it has seen.
@@ -103,10 +103,12 @@ impl Txn for SqliteTxn<'_> {
         sql: &'a str,
         params: Vec<Value>,
     ) -> BoxFuture<'a, Result<u64, Error>> {
+        let access = self.access;
         let result = self.guard(|session| {
             check_params(&params)?;
             let sql = session.dialect.translate(sql);
             let mut statement = session.connection.prepare_cached(&sql).map_err(classify)?;
+            check_access(&statement, access)?;
             let changed = statement
                 .execute(rusqlite::params_from_iter(&params))
                 .map_err(classify)?;
@@ -120,7 +122,8 @@ impl Txn for SqliteTxn<'_> {
         sql: &'a str,
         params: Vec<Value>,
     ) -> BoxFuture<'a, Result<Vec<Row>, Error>> {
-        ready(self.guard(|session| query(session, sql, &params))).boxed()
+        let access = self.access;
+        ready(self.guard(|session| query(session, access, sql, &params))).boxed()
     }
 
     fn hold_epoch_shared(&mut self) -> BoxFuture<'_, Result<i64, Error>> {
@@ -130,17 +133,31 @@ impl Txn for SqliteTxn<'_> {
                 return Err(epoch_in_read());
             }
             // Writers are serial: the transaction that sets the epoch runs after this one or before it.
-            let rows = query(session, SELECT_EPOCH, &[])?;
+            let rows = query(session, access, SELECT_EPOCH, &[])?;
             epoch_of(&rows)
         });
         ready(result).boxed()
     }
 }
 
-fn query(session: &mut Session, sql: &str, params: &[Value]) -> Result<Vec<Row>, Error> {
+/// The readers' connections refuse changes too; this one tells before anything is done.
+fn check_access(statement: &Statement<'_>, access: Access) -> Result<(), Error> {
+    if access == Access::Read && !statement.readonly() {
+        return Err(statement_error("a read cannot change anything"));
+    }
+    Ok(())
+}
+
+fn query(
+    session: &mut Session,
+    access: Access,
+    sql: &str,
+    params: &[Value],
+) -> Result<Vec<Row>, Error> {
     check_params(params)?;
     let sql = session.dialect.translate(sql);
     let mut statement = session.connection.prepare_cached(&sql).map_err(classify)?;
+    check_access(&statement, access)?;
     let columns = statement.column_count();
     let mut cursor = statement
         .query(rusqlite::params_from_iter(params))
