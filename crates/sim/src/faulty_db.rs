@@ -9,6 +9,7 @@ use catalog::{Db, Error};
 use chunkstore::faulty::{FaultyIo, Power};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// How many of a million transactions end in each of these ways.
 #[derive(Clone, Copy, Default, Debug)]
@@ -36,6 +37,7 @@ struct Shared {
     sqlite: Arc<InlineSqlite>,
     io: FaultyIo,
     state: Mutex<State>,
+    died: Notify,
 }
 
 struct State {
@@ -67,6 +69,7 @@ impl FaultyDb {
                 sqlite,
                 io,
                 state: Mutex::new(state),
+                died: Notify::new(),
             }),
             pauses: None,
         }
@@ -90,6 +93,11 @@ impl FaultyDb {
         self.shared.state().dead
     }
 
+    /// Resolves once a call has found it useless.
+    pub async fn died(&self) {
+        self.shared.died.notified().await;
+    }
+
     /// Write transactions so far.
     pub fn writes(&self) -> u64 {
         self.shared.state().writes
@@ -108,17 +116,25 @@ impl FaultyDb {
 
 impl Db for FaultyDb {
     fn write(&self, work: Work) -> BoxFuture<'_, Result<Outcome, Error>> {
-        Box::pin(self.paused(move |shared| shared.write(&work)))
+        Box::pin(self.paused(move |shared| shared.told(shared.write(&work))))
     }
 
     fn read(&self, work: Work) -> BoxFuture<'_, Result<Outcome, Error>> {
-        Box::pin(self.paused(move |shared| shared.read(&work)))
+        Box::pin(self.paused(move |shared| shared.told(shared.read(&work))))
     }
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells who waits for it when this is the end.
+    fn told<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        if matches!(answer, Err(Error::Io { .. })) {
+            self.died.notify_one();
+        }
+        answer
     }
 
     fn write(&self, work: &Work) -> Result<Outcome, Error> {

@@ -25,11 +25,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use types::{Clock, Random};
 
-/// How often it is looked whether a life is over.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often it is looked whether a life is over; the catalog says so at once.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Free bytes that blocks leave to pages, on a small disk.
 const RESERVE_BYTES: u64 = 3 << 20;
@@ -71,7 +71,7 @@ pub struct Life {
     pub store: Arc<LocalStore>,
     /// The time.
     pub clock: Arc<SimClock>,
-    settled: JoinHandle<bool>,
+    settled: watch::Receiver<bool>,
     faults: Option<(DbFaults, Chaos)>,
 }
 
@@ -230,10 +230,15 @@ impl Machine {
         let store = Arc::new(store);
         let pauses = |name: &str| Arc::new(Pauses::new(self.plan.pace, dice.fork(name)));
         let slow_db = Arc::new(db.slow(pauses("catalog's pauses")));
-        let settled = {
+        let (tell, settled) = watch::channel(false);
+        {
             let (db, store) = (Arc::clone(&slow_db), Arc::clone(&store));
-            tokio::spawn(async move { settle_recovered(&*db, &store, recovered).await.is_ok() })
-        };
+            tokio::spawn(async move {
+                // What could not be settled is found again by the next life.
+                drop(settle_recovered(&*db, &store, recovered).await);
+                let _ = tell.send(true);
+            });
+        }
         let chunks: Arc<dyn ChunkStore> = Arc::new(SlowChunks {
             store: Arc::clone(&store),
             pauses: pauses("store's pauses"),
@@ -273,7 +278,7 @@ impl Life {
     /// Resolves when nothing more can come of this life.
     pub async fn is_over(&self) {
         while !self.has_broken() {
-            tokio::time::sleep(LOOK).await;
+            drop(tokio::time::timeout(LOOK, self.db.died()).await);
         }
     }
 
@@ -282,12 +287,9 @@ impl Life {
         self.db.is_dead() || self.io.power_is_off()
     }
 
-    /// Whether what the last life left open has been settled, by now or ever.
-    pub async fn settled(&self) -> bool {
-        while !self.settled.is_finished() {
-            tokio::time::sleep(LOOK).await;
-        }
-        true
+    /// Resolves once what the last life left open has been settled, as far as it could be.
+    pub async fn settled(&self) {
+        let _ = self.settled.clone().wait_for(|settled| *settled).await;
     }
 
     /// Lets no fault come by chance, until [`Life::trouble`]. Pauses stay.
