@@ -27,7 +27,11 @@ const DEPENDENCIES: [&str; 6] = [
     "sources",
 ];
 /// Crates that stand outside the workspace; cargo formats a workspace only.
-const OUTSIDE: [&str; 2] = ["fuzz/Cargo.toml", "tests/clients/rust/Cargo.toml"];
+const OUTSIDE: [&str; 3] = [
+    "fuzz/Cargo.toml",
+    "tests/clients/rust/Cargo.toml",
+    "tests/crash/Cargo.toml",
+];
 
 /// Runs every step and fails when any of them did.
 pub fn run(args: &[String]) -> Result<()> {

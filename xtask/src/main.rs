@@ -10,6 +10,7 @@ mod check;
 mod clients;
 mod command;
 mod conformance;
+mod crash;
 mod fuzz;
 mod tally;
 mod test;
@@ -26,6 +27,10 @@ usage: cargo xtask COMMAND
                                javascript
   tidy                         the house rules that no compiler knows
   conformance                  the same story through the Rust SDK (builds for minutes)
+  soak [--kills N] [--full-kills N] [--seed N]
+                               kills the server under load and checks what it acknowledged
+  crashdisk [--cuts N] [--fs ext4,xfs] [--seed N]
+                               cuts the power under its disk (root only)
   fuzz [--seconds N] [TARGET]  each fuzz target for N seconds (default 30)
 ";
 
@@ -41,6 +46,8 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "conformance" => conformance::run(rest),
         "fuzz" => fuzz::run(rest),
+        "soak" => crash::run(crash::Crash::Soak, rest),
+        "crashdisk" => crash::run(crash::Crash::Disk, rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

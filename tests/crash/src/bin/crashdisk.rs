@@ -1,0 +1,2 @@
+//! Cuts the power under the server's disk.
+fn main() {}
