@@ -15,6 +15,8 @@ pub const EPOCH: &str = "epoch";
 /// The highest container id ever given out.
 pub const LAST_CONTAINER: &str = "last_container";
 
+/// Only in a copy: when it was made, in Unix milliseconds. It may be taken over from, not served.
+pub const COPIED_AT: &str = "copied_at";
 /// When the last collection ended, in Unix milliseconds.
 pub const COLLECTION_FINISHED_AT: &str = "collection_finished_at";
 /// When the last scrub ended, in Unix milliseconds.
@@ -64,14 +66,14 @@ pub async fn bytes(txn: &mut dyn Txn, name: &str) -> Result<Option<Vec<u8>>, Err
         .transpose()
 }
 
+/// Sets the number called `$1` to `$2`.
+pub(crate) const UPSERT_NUMBER: &str = "INSERT INTO meta (name, number) VALUES ($1, $2) \
+     ON CONFLICT (name) DO UPDATE SET number = excluded.number";
+
 /// Sets the number called `name`.
 pub async fn set_number(txn: &mut dyn Txn, name: &str, number: i64) -> Result<(), Error> {
-    txn.execute(
-        "INSERT INTO meta (name, number) VALUES ($1, $2) \
-         ON CONFLICT (name) DO UPDATE SET number = excluded.number",
-        vec![name.into(), Value::Int(number)],
-    )
-    .await?;
+    txn.execute(UPSERT_NUMBER, vec![name.into(), Value::Int(number)])
+        .await?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@
 //!
 //! Exclusion of a second process is the business of whoever opens the directory.
 
+mod copy;
 mod dialect;
 #[cfg(any(test, feature = "test-support"))]
 mod inline;
@@ -38,6 +39,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use types::UnixMillis;
 
 /// Requests that wait for the writer, and as many for the readers; beyond this callers wait for their turn to wait.
 const WAITING_MAX: usize = 1_024;
@@ -112,6 +114,14 @@ impl Sqlite {
             open_reader(&path, reader_cache, READ_WRITE).map_err(|error| at(&path, error))
         })?;
         Ok(sqlite)
+    }
+
+    /// Writes a copy of a database to the new file `to`, also while another process serves it. Not durable yet when it answers. Blocks.
+    ///
+    /// # Errors
+    /// As [`Sqlite::open_read_only`], and when `to` exists or cannot be written; it may hold a part of the copy then.
+    pub fn copy(from: &Path, to: &Path, copied_at: UnixMillis) -> Result<(), Error> {
+        copy::copy(from, to, copied_at)
     }
 
     /// Opens an existing database to read: nothing of it is written, recovered into the file or checkpointed, also when another process serves it

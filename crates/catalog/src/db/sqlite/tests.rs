@@ -2,7 +2,7 @@
 
 use super::{Sqlite, SqliteCounts};
 use crate::testing::{FreshSqlite, sqlite_options};
-use crate::{Db, DbExt, Error, Row, Value};
+use crate::{Db, DbExt, Error, Row, Value, meta};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::fs::{self, OpenOptions};
@@ -492,4 +492,32 @@ fn opened_to_read_there_must_be_something() {
     fs::write(&path, [7; 8_192]).unwrap();
     let opened = Sqlite::open_read_only(&sqlite_options(&path));
     assert!(matches!(opened, Err(Error::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn a_copy_holds_what_was_committed_and_says_that_it_is_one() {
+    let fresh = FreshSqlite::new();
+    crate::schema::migrate(&*fresh.db(), [7; 16], 1)
+        .await
+        .unwrap();
+    let copied_at = |db: Sqlite| async move {
+        db.view(|txn| Box::pin(async move { meta::number(txn, meta::COPIED_AT).await }))
+            .await
+            .unwrap()
+    };
+    let original = fresh.directory().join("catalog.db");
+    let copy = fresh.directory().join("a copy.db");
+    Sqlite::copy(&original, &copy, 1_234).unwrap();
+    assert!(!fresh.directory().join("a copy.db-journal").exists());
+    let open = |path: &Path| Sqlite::open_read_only(&sqlite_options(path)).unwrap();
+    assert_eq!(copied_at(open(&copy)).await, Some(1_234));
+    assert_eq!(copied_at(open(&original)).await, None);
+    let copied = open(&copy);
+    let id = copied.view(|txn| Box::pin(async move { meta::store_id(txn).await }));
+    assert_eq!(id.await.unwrap(), [7; 16]);
+
+    let again = Sqlite::copy(&original, &copy, 5_678);
+    assert!(again.is_err(), "a copy is never written over");
+    let nowhere = Sqlite::copy(Path::new("/nowhere/catalog.db"), &copy, 1);
+    assert!(matches!(nowhere, Err(Error::Unavailable { .. })));
 }
