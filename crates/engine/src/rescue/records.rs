@@ -78,7 +78,7 @@ impl Gathering<'_> {
         report.gaps.bytes += u64::from(gap.location.length);
         if report.gap_examples.len() < RebuildReport::EXAMPLES_MAX {
             let what = match gap.reason {
-                GapReason::NoFrame => "no frame: a torn write",
+                GapReason::NoFrame => "no frame: a torn write, or what follows a damaged header",
                 GapReason::DamagedHeader => "a frame whose header is damaged",
                 GapReason::Misplaced => "a frame of another store or place",
                 GapReason::Unknown => "a frame in a format that this program does not know",

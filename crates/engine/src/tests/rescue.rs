@@ -1,5 +1,6 @@
 //! A catalog that was thrown away and built again from the segments.
 
+mod damage;
 mod history;
 
 use super::account;
