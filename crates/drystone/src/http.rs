@@ -1,21 +1,27 @@
 //! The HTTP side of the server: accepting, connections, and stopping.
 //!
-//! HTTP/1.1 with keep-alive, `100 Continue` and half-closed clients. The number of connections is bounded; when it is
-//! reached, the next clients wait in the accept queue of the system rather than be refused (some clients never retry,
-//! SPEC C.6): answers then end their connections, and the connection that was idle longest is closed, so that everybody
-//! gets a turn.
+//! HTTP/1.1 with keep-alive, `100 Continue` and half-closed clients. The number of connections is bounded; `door.rs` says
+//! what becomes of clients beyond it. Every wait for a client has a limit of time: for a head, for the next request, for a body
+//! (in the crates of the APIs), for an answer to be taken (`wire.rs`).
 //!
 //! Every answer below 200 or above 299 has a JSON or XML body, also the ones that hyper gives by itself (`wire.rs`).
 //!
 //! Deliberately absent: HTTP/2 (no client of the API asks for it, SPEC 8.39) and TLS (a later layer below this one).
 
+mod door;
+mod exchange;
 mod framing;
+mod patience;
 pub mod refusal;
 mod wire;
 
-use self::wire::{Exchange, Wire, WireContext};
+use self::door::{Door, Entry};
+use self::exchange::Exchange;
+pub use self::patience::Patience;
+use self::wire::{Wire, WireContext};
 use crate::metrics::HttpMetrics;
 use bytes::Bytes;
+use engine::Transfer;
 use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response};
@@ -30,12 +36,11 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use types::{Clock, Random};
 
@@ -58,8 +63,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// How long a client waits for a connection to end before the next idle one is asked to.
-const EVICTION_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of memory for the head and body of such a client; there may be many.
+const TELLING_BUFFER_BYTES: usize = HEAD_BYTES_MAX;
 
 /// What a handler answers.
 pub type Answer = Response<Full<Bytes>>;
@@ -76,12 +81,16 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// How long requests in flight may go on after the stop.
     pub stop_timeout: Duration,
+    /// How long to wait for clients.
+    pub patience: Patience,
 }
 
 /// What a server is made of.
 pub struct Parts {
-    /// Answers the requests.
+    /// Answers the requests. An answer that holds memory brings its [`Transfer`] as an extension.
     pub handler: Handler,
+    /// Answers the requests of clients that there is no place for, at once and without a look at the body.
+    pub crowded: Handler,
     /// Counts connections and bytes.
     pub metrics: Arc<HttpMetrics>,
     /// Dates refusals.
@@ -110,17 +119,15 @@ pub async fn serve(
     parts: Parts,
     stop: impl Future<Output = ()>,
 ) -> usize {
-    let permits = Arc::new(Semaphore::new(options.connections_max));
     let (stopping, stopped) = watch::channel(false);
     let shared = Arc::new(Shared::new(options, parts, stopped));
     let mut stop = pin!(stop);
     loop {
-        let accepted = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = &mut stop => break,
-            accepted = accept(&listener, &permits, &shared.pressure) => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        let (stream, peer, permit) = accepted;
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             // A client that sees its answer late because of Nagle's algorithm waits 40 ms for nothing.
@@ -128,39 +135,27 @@ pub async fn serve(
                 tracing::debug!(%peer, %error, "a connection ended before it began");
                 return;
             }
-            shared.connection(stream, peer).await;
-            drop(permit);
+            shared.admit(stream, peer).await;
         });
     }
     drop(listener);
     // No receiver: no connection to stop.
     let _ = stopping.send(true);
-    let all = u32::try_from(options.connections_max).unwrap_or(u32::MAX);
-    match timeout(options.stop_timeout, permits.acquire_many(all)).await {
-        Ok(_) => 0,
-        Err(_) => options.connections_max - permits.available_permits(),
-    }
+    shared.door.emptied(options.stop_timeout).await
 }
 
-/// The next client, when there is room for it. One client more than connections is taken out of the accept queue: only
-/// its being there tells that somebody waits.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-    pressure: &Pressure,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let (stream, peer) = loop {
+/// The next client.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
         match listener.accept().await {
-            Ok(accepted) => break accepted,
+            Ok(accepted) => return accepted,
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted; is the limit of open files too low?");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
-    };
-    let permit = pressure.make_room(permits).await;
-    (stream, peer, permit)
+    }
 }
 
 fn is_of_one_client(error: &std::io::Error) -> bool {
@@ -171,42 +166,13 @@ fn is_of_one_client(error: &std::io::Error) -> bool {
     )
 }
 
-/// More clients than connections.
-#[derive(Default)]
-struct Pressure {
-    on: AtomicBool,
-    evict: Notify,
-}
-
-impl Pressure {
-    /// A permit for a client that waits, at the cost of connections that have nothing to do.
-    async fn make_room(&self, permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-            return permit;
-        }
-        self.on.store(true, Ordering::Relaxed);
-        let permit = loop {
-            self.evict.notify_one();
-            // The notice may go to a connection that got a request meanwhile: hence again and again.
-            let acquired = timeout(EVICTION_PAUSE, Arc::clone(permits).acquire_owned()).await;
-            if let Ok(Ok(permit)) = acquired {
-                break permit;
-            }
-        };
-        self.on.store(false, Ordering::Relaxed);
-        permit
-    }
-
-    fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
-    }
-}
-
 struct Shared {
     handler: Handler,
+    crowded: Handler,
     builder: http1::Builder,
+    telling: http1::Builder,
     wire: Arc<WireContext>,
-    pressure: Pressure,
+    door: Arc<Door>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -219,10 +185,15 @@ impl Shared {
             .max_headers(HEADERS_MAX)
             .max_header_size(HEAD_BYTES_MAX)
             .max_buf_size(BUFFER_BYTES)
-            // hyper counts this from the end of the previous request: it bounds idleness and slow heads alike.
+            // hyper counts this from the end of the previous request; the wire has a shorter limit for heads that have begun.
             .header_read_timeout(options.idle_timeout);
+        let mut telling = builder.clone();
+        telling
+            .max_buf_size(TELLING_BUFFER_BYTES)
+            .header_read_timeout(options.patience.telling);
         let Parts {
             handler,
+            crowded,
             metrics,
             clock,
             random,
@@ -231,13 +202,32 @@ impl Shared {
             metrics,
             clock,
             random,
+            patience: options.patience,
         });
         Shared {
             handler,
+            crowded,
             builder,
+            telling,
             wire,
-            pressure: Pressure::default(),
+            door: Arc::new(Door::new(options.connections_max, options.patience.place)),
             stopped,
+        }
+    }
+
+    /// Serves a client, or tells it to come again.
+    async fn admit<S>(self: Arc<Self>, stream: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let metrics = &self.wire.metrics;
+        match self.door.enter().await {
+            Entry::Served(_place) => Arc::clone(&self).connection(stream, peer).await,
+            Entry::Told(_place) => {
+                metrics.crowded_out("told");
+                self.tell(stream, peer).await;
+            }
+            Entry::Dropped => metrics.crowded_out("dropped"),
         }
     }
 
@@ -246,10 +236,12 @@ impl Shared {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let _open = self.wire.metrics.connection();
-        let exchange = Arc::new(Exchange::default());
-        let wire = Wire::new(stream, &exchange, Arc::clone(&self.wire));
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.wire.clock)));
+        let _seat = self.door.seat(&exchange);
+        let wire = Wire::new(stream, Arc::clone(&exchange), Arc::clone(&self.wire));
         let service = Requests {
-            shared: Arc::clone(&self),
+            handler: Arc::clone(&self.handler),
+            closes: Closes::When(Arc::clone(&self.door)),
             exchange: Arc::clone(&exchange),
             peer: Peer(peer),
         };
@@ -257,44 +249,94 @@ impl Shared {
 
         let mut stopped = self.stopped.clone();
         let mut stopped = pin!(stopped.wait_for(|stopped| *stopped));
-        let mut evicted = pin!(self.pressure.evict.notified());
-        let mut closing = false;
-        let mut closed_idle = false;
-        let result = poll_fn(|cx| {
+        let mut evicted = pin!(exchange.eviction());
+        let mut stopping = false;
+        let end = poll_fn(|cx| {
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(result);
+                return Poll::Ready(End::Over(result));
             }
             let idle = exchange.is_idle();
-            let ends = !closing
-                && (stopped.as_mut().poll(cx).is_ready()
-                    || idle && evicted.as_mut().poll(cx).is_ready() && self.pressure.is_on());
-            if !ends {
+            // Nothing is under way: no request, and no answer that hyper still holds.
+            let crowded = exchange.is_between_requests() && self.door.is_crowded();
+            if crowded || idle && evicted.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(End::Evicted);
+            }
+            if stopping || stopped.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            (closing, closed_idle) = (true, idle);
+            stopping = true;
             Pin::new(&mut connection).graceful_shutdown();
-            Pin::new(&mut connection).poll(cx)
+            match Pin::new(&mut connection).poll(cx) {
+                Poll::Ready(_) if idle => Poll::Ready(End::Idle),
+                polled => polled.map(End::Over),
+            }
         })
         .await;
         let parts = connection.into_parts();
         let mut wire = parts.io.into_inner();
-        match result {
-            Err(error) if error.is_timeout() && parts.read_buf.is_empty() => closed_idle = true,
-            Err(error) if error.is_timeout() => wire.give_up_on_head(),
-            Err(error) => tracing::debug!(%peer, %error, "a connection failed"),
-            Ok(()) => {}
+        match end {
+            End::Evicted => {
+                self.wire.metrics.cut("idle_under_pressure");
+                return wire.close_idle().await;
+            }
+            End::Idle => return wire.close_idle().await,
+            End::Over(Err(error)) if error.is_timeout() && parts.read_buf.is_empty() => {
+                return wire.close_idle().await;
+            }
+            End::Over(Err(error)) if error.is_timeout() => wire.give_up_on_head(),
+            End::Over(Err(error)) => tracing::debug!(%peer, %error, "a connection failed"),
+            End::Over(Ok(())) => {}
         }
-        if closed_idle {
-            wire.close_idle().await
-        } else {
-            wire.close().await
+        wire.close().await
+    }
+
+    /// Answers one request of a client that there is no place for.
+    async fn tell<S>(&self, stream: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.wire.clock)));
+        let wire = Wire::new(stream, Arc::clone(&exchange), Arc::clone(&self.wire));
+        let service = Requests {
+            handler: Arc::clone(&self.crowded),
+            closes: Closes::Always,
+            exchange,
+            peer: Peer(peer),
+        };
+        let mut connection = self.telling.serve_connection(TokioIo::new(wire), service);
+        let told = timeout(
+            self.wire.patience.telling,
+            poll_fn(|cx| Pin::new(&mut connection).poll(cx)),
+        )
+        .await;
+        let wire = connection.into_parts().io.into_inner();
+        match told {
+            Ok(Ok(())) => wire.close().await,
+            Ok(Err(_)) | Err(_) => wire.close_idle().await,
         }
     }
 }
 
+/// How a connection came to its end.
+enum End {
+    Over(hyper::Result<()>),
+    /// With the server, and without a request.
+    Idle,
+    /// For a client that waited.
+    Evicted,
+}
+
+/// Whether an answer is the last of its connection.
+enum Closes {
+    Always,
+    /// When clients wait at this door.
+    When(Arc<Door>),
+}
+
 /// The requests of one connection.
 struct Requests {
-    shared: Arc<Shared>,
+    handler: Handler,
+    closes: Closes,
     exchange: Arc<Exchange>,
     peer: Peer,
 }
@@ -308,14 +350,21 @@ impl Service<Request<Incoming>> for Requests {
         let busy = self.exchange.begin();
         request.extensions_mut().insert(self.peer);
         let exchange = Arc::clone(&self.exchange);
-        let shared = Arc::clone(&self.shared);
+        let bodiless = request.method() == Method::HEAD;
+        let door = match &self.closes {
+            Closes::Always => None,
+            Closes::When(door) => Some(Arc::clone(door)),
+        };
+        let answering = (self.handler)(request);
         Box::pin(async move {
-            let bodiless = request.method() == Method::HEAD;
-            let mut answer = (shared.handler)(request).await;
-            if shared.pressure.is_on() {
+            let mut answer = answering.await;
+            if door.is_none_or(|door| door.is_crowded()) {
                 answer
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if let Some(transfer) = answer.extensions_mut().remove::<Arc<Transfer>>() {
+                exchange.deliver(transfer);
             }
             let body = answer.body().size_hint().exact().unwrap_or(0);
             exchange.announced.announce(if bodiless { 0 } else { body });

@@ -61,6 +61,8 @@ pub struct HttpMetrics {
     received: Counter,
     sent: Counter,
     refused: Family<Code, Counter>,
+    crowded_out: Family<Reason, Counter>,
+    cut: Family<Reason, Counter>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -73,6 +75,11 @@ struct Outcome {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct Operation {
     operation: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -91,6 +98,8 @@ impl HttpMetrics {
             received: Counter::default(),
             sent: Counter::default(),
             refused: Family::default(),
+            crowded_out: Family::default(),
+            cut: Family::default(),
         };
         let HttpMetrics {
             requests,
@@ -100,6 +109,8 @@ impl HttpMetrics {
             received,
             sent,
             refused,
+            crowded_out,
+            cut,
         } = &metrics;
         registry.register(
             "requests",
@@ -134,6 +145,16 @@ impl HttpMetrics {
             "unreadable_requests",
             "Requests that are not valid HTTP",
             refused.clone(),
+        );
+        registry.register(
+            "connections_crowded_out",
+            "Connections beyond the limit, told to come again or dropped",
+            crowded_out.clone(),
+        );
+        registry.register(
+            "connections_cut",
+            "Connections ended because their client was too slow, or idle while others waited",
+            cut.clone(),
         );
         metrics
     }
@@ -171,6 +192,16 @@ impl HttpMetrics {
     /// A request could not be read.
     pub fn refused(&self, code: &'static str) {
         self.refused.get_or_create(&Code { code }).inc();
+    }
+
+    /// A client found no place.
+    pub fn crowded_out(&self, reason: &'static str) {
+        self.crowded_out.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A connection was ended on its client.
+    pub fn cut(&self, reason: &'static str) {
+        self.cut.get_or_create(&Reason { reason }).inc();
     }
 
     /// Bytes came in.

@@ -62,15 +62,30 @@ impl Router {
         answer
     }
 
-    async fn dispatch(&self, request: Request<Incoming>, id: RequestId) -> Answer {
-        let read = matches!(*request.method(), Method::GET | Method::HEAD);
-        match request.uri().path() {
-            "/healthz" if read => named("healthz", text(id, "text/plain", "ok\n".to_owned())),
-            "/metrics" if read && is_local(&request) => named("metrics", self.show_metrics(id)),
-            "/" if request.method() == Method::POST || has_action(&request) => {
-                self.ec2.handle(request, id).await
+    /// Answers a request that there is no room for: that it is to come again. Who watches over the server is served even now.
+    pub async fn turn_away(&self, request: Request<Incoming>) -> Answer {
+        let request_id = RequestId::generate(&self.random);
+        let begun = self.clock.monotonic();
+        let logged = Logged::of(&request);
+        let mut answer = match Route::of(&request) {
+            Route::Health | Route::Metrics => self.dispatch(request, request_id).await,
+            Route::Ec2 => {
+                let query = request.uri().query();
+                self.ec2.throttle(request.headers(), query, request_id)
             }
-            _ => self.ebs.handle(request, id).await,
+            Route::Ebs => self.ebs.throttle(request_id),
+        };
+        let took = self.clock.monotonic().saturating_sub(begun);
+        self.record(&logged, &mut answer, took);
+        answer
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>, id: RequestId) -> Answer {
+        match Route::of(&request) {
+            Route::Health => named("healthz", text(id, "text/plain", "ok\n".to_owned())),
+            Route::Metrics => named("metrics", self.show_metrics(id)),
+            Route::Ec2 => self.ec2.handle(request, id).await,
+            Route::Ebs => self.ebs.handle(request, id).await,
         }
     }
 
@@ -105,6 +120,26 @@ impl Router {
             "answered"
         );
         self.http.answered(operation, status, code, took);
+    }
+}
+
+/// What a request is for.
+enum Route {
+    Health,
+    Metrics,
+    Ec2,
+    Ebs,
+}
+
+impl Route {
+    fn of(request: &Request<Incoming>) -> Route {
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.uri().path() {
+            "/healthz" if read => Route::Health,
+            "/metrics" if read && is_local(request) => Route::Metrics,
+            "/" if request.method() == Method::POST || has_action(request) => Route::Ec2,
+            _ => Route::Ebs,
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 
 use crate::admin::{AdminSocket, Jobs, Served};
 use crate::data_dir::{DataDir, Layout};
-use crate::http::{self, Answer, Handler, Options, Parts};
+use crate::http::{self, Answer, Handler, Options, Parts, Patience};
 use crate::metrics::{HealthMetrics, HttpMetrics, Metrics, StoreHealth, StoreMetrics};
 use crate::open::{self, Ambient, Catalog};
 use crate::router::Router;
@@ -108,6 +108,7 @@ pub async fn run(overrides: Overrides) -> anyhow::Result<()> {
 
     let parts = Parts {
         metrics: Arc::clone(&router.http),
+        crowded: crowded(Arc::clone(&router)),
         handler: handler(router),
         clock: Arc::clone(&ambient.clock),
         random: ambient.random.clone(),
@@ -116,6 +117,7 @@ pub async fn run(overrides: Overrides) -> anyhow::Result<()> {
         connections_max: settings.http.connections_max as usize,
         idle_timeout: settings.http.idle_timeout.duration(),
         stop_timeout: settings.http.stop_timeout.duration(),
+        patience: Patience::STANDARD,
     };
     greet(&data, address, &settings.region);
     tracing::info!(%address, data = %data.layout().root().display(), region = settings.region, "ready");
@@ -257,6 +259,15 @@ fn handler(router: Arc<Router>) -> Handler {
         move |request: ::http::Request<Incoming>| -> BoxFuture<'static, Answer> {
             let router = Arc::clone(&router);
             Box::pin(async move { router.answer(request).await })
+        },
+    )
+}
+
+fn crowded(router: Arc<Router>) -> Handler {
+    Arc::new(
+        move |request: ::http::Request<Incoming>| -> BoxFuture<'static, Answer> {
+            let router = Arc::clone(&router);
+            Box::pin(async move { router.turn_away(request).await })
         },
     )
 }

@@ -1,6 +1,6 @@
 //! Raw sockets against the HTTP side alone, with handlers made for each test.
 
-use super::{Answer, Handler, Options, Parts, listen, serve};
+use super::{Answer, Handler, Options, Parts, Patience, listen, serve};
 use crate::metrics::{HttpMetrics, Metrics};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -32,6 +32,7 @@ impl Server {
         let address = listener.local_addr().expect("it is bound");
         let parts = Parts {
             handler,
+            crowded: crowded(),
             metrics: Arc::new(HttpMetrics::register(Metrics::new().registry())),
             clock: Arc::new(SystemClock::new()),
             random: Random::seeded(1),
@@ -79,6 +80,7 @@ fn options() -> Options {
         connections_max: 100,
         idle_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(30),
+        patience: Patience::STANDARD,
     }
 }
 
@@ -105,6 +107,11 @@ fn measuring() -> Handler {
 /// Answers without a look at the body.
 fn refusing() -> Handler {
     Arc::new(|_| async { say("no") }.boxed())
+}
+
+/// What a client hears that there is no place for.
+fn crowded() -> Handler {
+    Arc::new(|_| async { say("come again") }.boxed())
 }
 
 async fn rest_of(stream: &mut TcpStream) -> String {

@@ -2,11 +2,15 @@
 //!
 //! It stands between hyper and the stream, and
 //! - replaces the bare answers that hyper gives to unreadable heads by complete ones (`framing.rs`, `refusal.rs`);
-//! - ends a connection whose client stops reading;
+//! - answers a head that does not come to its end in time;
+//! - ends a connection whose client stops reading, or reads too slowly, or too slowly while others wait for the memory that its
+//!   answer holds;
 //! - closes without losing the last answer: a close with unread input makes the system reset the connection, and the
 //!   client may then never see what was said. [`Wire::close`] reads on for a bounded while.
 
-use super::framing::{Announced, Framing};
+use super::exchange::Exchange;
+use super::framing::Framing;
+use super::patience::Patience;
 use super::refusal::Refusal;
 use crate::metrics::HttpMetrics;
 use auth::RequestId;
@@ -15,15 +19,11 @@ use http::StatusCode;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 use types::{Clock, Random};
-
-/// How long a client may take no byte of an answer.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 
 /// What closing reads and throws away at most: a refused block is half a MiB, and SPEC 3.2 asks for about 1 MiB.
 const CLOSE_READ_BYTES_MAX: usize = 2 << 20;
@@ -34,39 +34,6 @@ const CLOSE_QUIET_MAX: Duration = Duration::from_millis(500);
 /// How long closing takes at most.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// What the two halves of a connection, the service and the wire, tell each other.
-#[derive(Default, Debug)]
-pub struct Exchange {
-    /// Responses on their way out.
-    pub announced: Announced,
-    busy: AtomicBool,
-    answered: AtomicBool,
-}
-
-impl Exchange {
-    /// A request was read and is with the service until the answer is dropped.
-    pub fn begin(self: &Arc<Self>) -> Busy {
-        self.busy.store(true, Ordering::Relaxed);
-        Busy(Arc::clone(self))
-    }
-
-    /// Whether the connection has answered a request and waits for another.
-    pub fn is_idle(&self) -> bool {
-        self.answered.load(Ordering::Relaxed) && !self.busy.load(Ordering::Relaxed)
-    }
-}
-
-/// A request under way on a connection.
-#[derive(Debug)]
-pub struct Busy(Arc<Exchange>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.answered.store(true, Ordering::Relaxed);
-        self.0.busy.store(false, Ordering::Relaxed);
-    }
-}
-
 /// What every connection's wire shares.
 pub struct WireContext {
     /// Counts bytes and refusals.
@@ -75,11 +42,14 @@ pub struct WireContext {
     pub clock: Arc<dyn Clock>,
     /// Makes request ids for the answers of the wire.
     pub random: Random,
+    /// How long to wait for clients.
+    pub patience: Patience,
 }
 
 /// A stream between hyper and a client.
 pub struct Wire<S> {
     stream: S,
+    exchange: Arc<Exchange>,
     framing: Framing,
     context: Arc<WireContext>,
     /// What is still to be sent of an answer of the wire's own.
@@ -87,21 +57,46 @@ pub struct Wire<S> {
     /// The wire gave an answer of its own: hyper reads the end of the stream and writes to nowhere.
     refused: bool,
     ended: bool,
-    write_timer: Option<Pin<Box<Sleep>>>,
+    head: Head,
+    blocked: Option<Blocked>,
+}
+
+/// How far the head of a request has come.
+enum Head {
+    /// None has begun.
+    None,
+    /// A part may have come; the timer runs from when the rest was first missed.
+    Begun(Option<Pin<Box<Sleep>>>),
+}
+
+/// An answer that the client did not take at once.
+struct Blocked {
+    since: Duration,
+    written: u64,
+    /// While it takes no more.
+    waiting: Option<Waiting>,
+}
+
+/// What ends the wait for a client to take more.
+struct Waiting {
+    timer: Pin<Box<Sleep>>,
+    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A wire over `stream`.
-    pub fn new(stream: S, exchange: &Exchange, context: Arc<WireContext>) -> Wire<S> {
+    pub fn new(stream: S, exchange: Arc<Exchange>, context: Arc<WireContext>) -> Wire<S> {
         let framing = Framing::new(exchange.announced.clone());
         Wire {
             stream,
+            exchange,
             framing,
             context,
             own: Bytes::new(),
             refused: false,
             ended: false,
-            write_timer: None,
+            head: Head::None,
+            blocked: None,
         }
     }
 
@@ -133,7 +128,68 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Answers a head that stopped in the middle.
     pub fn give_up_on_head(&mut self) {
         if self.framing.is_between_responses() && !self.refused {
+            self.context.metrics.cut("slow_head");
             self.refuse(Refusal::SLOW_HEAD);
+        }
+    }
+
+    /// Whether a head has begun and its time is over.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let patience = self.context.patience.head;
+        match &mut self.head {
+            Head::None => Poll::Pending,
+            Head::Begun(timer) => timer
+                .get_or_insert_with(|| Box::pin(sleep(patience)))
+                .as_mut()
+                .poll(cx),
+        }
+    }
+
+    /// Waits for the client to take more of an answer, and fails when it has had its time.
+    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let now = self.context.clock.monotonic();
+        let Patience {
+            stall,
+            grace,
+            rate_min,
+            ..
+        } = self.context.patience;
+        let blocked = self.blocked.get_or_insert_with(|| Blocked {
+            since: now,
+            written: 0,
+            waiting: None,
+        });
+        let earned = Duration::from_millis(blocked.written.saturating_mul(1000) / rate_min.max(1));
+        let due = (blocked.since + grace + earned).saturating_sub(now);
+        let exchange = &self.exchange;
+        let waiting = blocked.waiting.get_or_insert_with(|| Waiting {
+            timer: Box::pin(sleep(due.min(stall))),
+            cut: exchange.delivery().map(|delivery| {
+                Box::pin(delivery.cut()) as Pin<Box<dyn Future<Output = ()> + Send>>
+            }),
+        });
+        let cut = waiting.cut.as_mut();
+        let reason = if cut.is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+            "slow_reader_under_pressure"
+        } else {
+            ready!(waiting.timer.as_mut().poll(cx));
+            "slow_reader"
+        };
+        self.context.metrics.cut(reason);
+        Poll::Ready(ErrorKind::TimedOut.into())
+    }
+
+    /// Takes note that a part of the answers went out.
+    fn taken(&mut self, written: usize) {
+        self.context.metrics.sent(written);
+        if let Some(blocked) = &mut self.blocked {
+            blocked.written += written as u64;
+            blocked.waiting = None;
+        }
+        self.exchange.delivered(written);
+        if self.framing.is_between_responses() {
+            self.blocked = None;
+            self.exchange.all_sent();
         }
     }
 
@@ -168,8 +224,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let idle = self.exchange.is_idle();
+        if !idle {
+            self.head = Head::None;
+        }
+        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) else {
+            ready!(self.poll_head(cx));
+            self.give_up_on_head();
+            // To hyper the stream ends here.
+            return Poll::Ready(Ok(()));
+        };
+        read?;
         let count = buf.filled().len() - before;
+        if idle && count > 0 && matches!(self.head, Head::None) {
+            self.head = Head::Begun(None);
+        }
         self.context.metrics.received(count);
         self.ended |= count == 0;
         Poll::Ready(Ok(()))
@@ -211,16 +280,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             stream.poll_write(cx, &first[..passable.min(first.len())])
         };
         let Poll::Ready(written) = written else {
-            let timer = wire
-                .write_timer
-                .get_or_insert_with(|| Box::pin(sleep(WRITE_STALL_MAX)));
-            ready!(timer.as_mut().poll(cx));
-            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+            return wire.poll_blocked(cx).map(Err);
         };
-        wire.write_timer = None;
         let written = written?;
-        wire.context.metrics.sent(written);
         wire.framing.sent(bufs.iter().map(|buf| &**buf), written);
+        wire.taken(written);
         Poll::Ready(Ok(written))
     }
 
@@ -264,11 +328,12 @@ mod tests {
             metrics: Arc::new(HttpMetrics::register(Metrics::new().registry())),
             clock: Arc::new(SystemClock::new()),
             random: Random::seeded(1),
+            patience: Patience::STANDARD,
         };
         let (near, _far) = tokio::io::duplex(64);
-        let exchange = Exchange::default();
+        let exchange = Arc::new(Exchange::new(Arc::clone(&context.clock)));
         exchange.announced.announce(1000);
-        let mut wire = Wire::new(near, &exchange, Arc::new(context));
+        let mut wire = Wire::new(near, exchange, Arc::new(context));
         wire.write_all(b"HTTP/1.1 200 OK\r\n\r\n")
             .await
             .expect("there is room");

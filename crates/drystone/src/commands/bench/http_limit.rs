@@ -4,7 +4,7 @@
 //! get is answered with one of many blocks that lie in memory, so many that no cache of a processor holds them, as it does not
 //! hold what the product reads. There is no signature, no catalog and no disk.
 
-use crate::http::{self, Answer, Handler, Options, Parts};
+use crate::http::{self, Answer, Handler, Options, Parts, Patience};
 use crate::metrics::{HttpMetrics, Metrics};
 use crate::open::{self, Ambient};
 use crate::settings::Settings;
@@ -60,6 +60,7 @@ pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
     );
     let parts = Parts {
         metrics: Arc::new(HttpMetrics::register(Metrics::new().registry())),
+        crowded: Arc::clone(&handler),
         handler,
         clock: ambient.clock,
         random: ambient.random,
@@ -68,6 +69,7 @@ pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
         connections_max: settings.http.connections_max as usize,
         idle_timeout: settings.http.idle_timeout.duration(),
         stop_timeout: settings.http.stop_timeout.duration(),
+        patience: Patience::STANDARD,
     };
     http::serve(listener, options, parts, std::future::pending()).await;
     Ok(())
