@@ -24,7 +24,7 @@ usage: cargo xtask COMMAND
 
   check                        formatting, lints, tidy, doc tests, licences, spelling
   test [SUITE...]              every test; or some of: workspace, harnesses, python, aws-cli,
-                               javascript
+                               javascript, soak, crashdisk
   tidy                         the house rules that no compiler knows
   conformance                  the same story through the Rust SDK (builds for minutes)
   soak [--kills N] [--full-kills N] [--seed N]

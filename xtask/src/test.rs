@@ -1,5 +1,5 @@
-//! `cargo xtask test`: every test of the workspace, the fuzzing harnesses under proptest, then real AWS
-//! clients against the built server.
+//! `cargo xtask test`: every test of the workspace, the fuzzing harnesses under proptest, real AWS clients
+//! against the built server, then a few kills and power cuts.
 //!
 //! The last line counts over all suites; the exit status follows it. A suite that cannot run here (no
 //! Python, no Node) is named and skipped, except in continuous integration, where that is a failure.
@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 
 use crate::clients::{self, Suite};
 use crate::command::{self, cargo, installed};
+use crate::crash::{self, Crash};
 use crate::fuzz;
 use crate::tally::{Runner, Tally};
 use crate::workspace;
@@ -39,6 +40,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let known: Vec<&str> = [WORKSPACE, HARNESSES]
         .into_iter()
         .chain(Suite::ALL.map(Suite::name))
+        .chain(Crash::ALL.map(Crash::name))
         .collect();
     if let Some(unknown) = args.iter().find(|arg| !known.contains(&arg.as_str())) {
         bail!("no suite {unknown:?}; there are: {}", known.join(", "));
@@ -59,13 +61,22 @@ pub fn run(args: &[String]) -> Result<()> {
         .into_iter()
         .filter(|suite| wanted(suite.name()))
         .collect();
-    if !suites.is_empty() {
+    let crashes: Vec<Crash> = Crash::ALL
+        .into_iter()
+        .filter(|crash| wanted(crash.name()))
+        .collect();
+    if !suites.is_empty() || !crashes.is_empty() {
         let (server, given) = workspace::server_binary(&root);
         if !given {
             command::run(cargo(&root, &["build", "--package", "drystone"]))?;
         }
         for suite in suites {
             lines.push(timed(suite.name(), || client_tests(&root, &server, suite)));
+        }
+        for crash in crashes {
+            lines.push(timed(crash.name(), || {
+                crash::suite(&root, &server, crash).map(Outcome::Counted)
+            }));
         }
     }
     report(&lines)

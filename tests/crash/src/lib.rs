@@ -8,7 +8,7 @@
 //! workload                sessions of many writers, deletes, collections, scrubs
 //! check                   a server against a model, byte for byte
 //! place                   small file systems in files
-//! disk log replay         a block device that logs its writes and flushes; a disk as a power cut may leave it
+//! disk log                a block device that logs its writes and flushes, and what of it a power cut leaves
 //! ```
 //!
 //! Two programs: `soak` kills the process, `crashdisk` cuts the power of the disk. Neither contains product code, except
@@ -22,6 +22,8 @@ pub mod board;
 pub mod check;
 pub mod content;
 pub mod dice;
+pub mod disk;
+pub mod log;
 pub mod model;
 pub mod place;
 pub mod server;

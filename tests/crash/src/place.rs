@@ -40,7 +40,17 @@ impl Kind {
 
     fn make(self) -> (&'static str, &'static [&'static str]) {
         match self {
-            Kind::Ext4 => ("mkfs.ext4", &["-q", "-m", "0"]),
+            // No writing in the background afterwards, which would only fill the log of a disk.
+            Kind::Ext4 => (
+                "mkfs.ext4",
+                &[
+                    "-q",
+                    "-m",
+                    "0",
+                    "-E",
+                    "lazy_itable_init=0,lazy_journal_init=0",
+                ],
+            ),
             Kind::Xfs => ("mkfs.xfs", &["-q", "-f"]),
         }
     }
