@@ -3,9 +3,11 @@
 //! The HTTP side is counted here. The crates below count with plain numbers of their own; `metrics/store.rs` names them.
 //! `metrics/health.rs` has what an operator sets alarms on: garbage, damage, space.
 
+mod admission;
 mod health;
 mod store;
 
+pub use admission::AdmissionMetrics;
 pub use health::{HealthMetrics, StoreHealth};
 pub use store::StoreMetrics;
 

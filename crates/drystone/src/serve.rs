@@ -10,7 +10,7 @@
 use crate::admin::{AdminSocket, Jobs, Served};
 use crate::data_dir::{DataDir, Layout};
 use crate::http::{self, Answer, Handler, Options, Parts, Patience};
-use crate::metrics::{HealthMetrics, HttpMetrics, Metrics, StoreHealth, StoreMetrics};
+use crate::metrics::{AdmissionMetrics, HealthMetrics, HttpMetrics, Metrics, StoreHealth, StoreMetrics};
 use crate::open::{self, Ambient, Catalog};
 use crate::router::Router;
 use crate::schedule::{Schedule, ScheduleOptions};
@@ -195,24 +195,32 @@ async fn build_router(
     let authenticator = Authenticator::new(Arc::new(verifier), keys);
     let token_keys = token_keys(data, catalog, ambient).await?;
     let http = Arc::new(HttpMetrics::register(metrics.registry()));
+    let ebs = EbsApi::new(Components {
+        engine: engine.clone(),
+        authenticator: authenticator.clone(),
+        token_keys,
+        clock: Arc::clone(&ambient.clock),
+        random: ambient.random.clone(),
+        options: EbsApiOptions {
+            max_results_default: usize::from(settings.http.max_results_default),
+            body_limits: BodyLimits::STANDARD,
+        },
+    });
+    let ec2 = Ec2Api::new(Ec2Options {
+        engine,
+        authenticator,
+        region: settings.region.clone(),
+        clock: Arc::clone(&ambient.clock),
+    });
+    let resources = ebs.admissions().into_iter().chain(ec2.admissions());
+    metrics
+        .registry()
+        .register_collector(Box::new(AdmissionMetrics {
+            resources: resources.collect(),
+        }));
     Ok(Arc::new(Router {
-        ebs: EbsApi::new(Components {
-            engine: engine.clone(),
-            authenticator: authenticator.clone(),
-            token_keys,
-            clock: Arc::clone(&ambient.clock),
-            random: ambient.random.clone(),
-            options: EbsApiOptions {
-                max_results_default: usize::from(settings.http.max_results_default),
-                body_limits: BodyLimits::STANDARD,
-            },
-        }),
-        ec2: Ec2Api::new(Ec2Options {
-            engine,
-            authenticator,
-            region: settings.region.clone(),
-            clock: Arc::clone(&ambient.clock),
-        }),
+        ebs,
+        ec2,
         metrics,
         http,
         clock: Arc::clone(&ambient.clock),

@@ -15,7 +15,7 @@ use crate::error::ApiError;
 use crate::response::Reply;
 use auth::AccessKeyId;
 use bytes::Bytes;
-use engine::{Admission, AdmissionCounts, AdmissionLimits, Admitted};
+use engine::{Admission, AdmissionLimits, Admitted};
 use std::sync::Arc;
 use types::{BLOCK_BYTES, Clock};
 
@@ -68,12 +68,12 @@ impl Admissions {
     }
 
     /// Each by its name.
-    pub(crate) fn counts(&self) -> [(&'static str, AdmissionCounts); 4] {
+    pub(crate) fn by_name(&self) -> [(&'static str, Admission); 4] {
         [
-            ("blocks", self.blocks.counts()),
-            ("unverified_blocks", self.unverified.counts()),
-            ("documents", self.documents.counts()),
-            ("answers", self.answers.counts()),
+            ("blocks", self.blocks.clone()),
+            ("unverified_blocks", self.unverified.clone()),
+            ("documents", self.documents.clone()),
+            ("answers", self.answers.clone()),
         ]
     }
 }

@@ -49,7 +49,7 @@ use auth::{
     Authenticator, Caller, RequestHead, RequestId, Service, TokenKeys, Unproven, UnsignedPayload,
 };
 use bytes::Bytes;
-use engine::{Admission, AdmissionCounts, BufferPool, Engine};
+use engine::{Admission, BufferPool, Engine};
 use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Request, Response};
@@ -164,9 +164,9 @@ impl EbsApi {
         response::finish(reply, request_id, self.shared.clock.now())
     }
 
-    /// What was admitted and refused, by what it was admitted to.
-    pub fn admissions(&self) -> [(&'static str, AdmissionCounts); 4] {
-        self.shared.admissions.counts()
+    /// What requests are admitted to, for the counts.
+    pub fn admissions(&self) -> [(&'static str, Admission); 4] {
+        self.shared.admissions.by_name()
     }
 
     /// Answers a request, whatever it is: errors are responses, and so is a panic. Dropping the future gives the request up.

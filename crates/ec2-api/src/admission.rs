@@ -8,7 +8,7 @@ use crate::ops::Action;
 use crate::page::ANSWER_BYTES_MAX;
 use auth::AccessKeyId;
 use bytes::Bytes;
-use engine::{Admission, AdmissionCounts, AdmissionLimits, Admitted, Refused};
+use engine::{Admission, AdmissionLimits, Admitted, Refused};
 use std::sync::Arc;
 use types::Clock;
 
@@ -55,10 +55,10 @@ impl Admissions {
     }
 
     /// Each by its name.
-    pub(crate) fn counts(&self) -> [(&'static str, AdmissionCounts); 2] {
+    pub(crate) fn by_name(&self) -> [(&'static str, Admission); 2] {
         [
-            ("ec2_bodies", self.bodies.counts()),
-            ("ec2_answers", self.answers.counts()),
+            ("ec2_bodies", self.bodies.clone()),
+            ("ec2_answers", self.answers.clone()),
         ]
     }
 }

@@ -41,7 +41,7 @@ use admission::Admissions;
 use auth::{AuthError, Authenticator, Caller, RequestHead, RequestId, UnsignedPayload};
 use body::WholeBody;
 use bytes::Bytes;
-use engine::{AdmissionCounts, Admitted, Engine, Refused};
+use engine::{Admission, Admitted, Engine, Refused};
 use error::{ApiError, Code, echo};
 use http::header::HOST;
 use http::request::Parts;
@@ -102,9 +102,9 @@ impl Ec2Api {
         response::response(service, request_id, Operation("Unknown"), Err(refused))
     }
 
-    /// What was admitted and refused, by what it was admitted to.
-    pub fn admissions(&self) -> [(&'static str, AdmissionCounts); 2] {
-        self.admissions.counts()
+    /// What calls are admitted to, for the counts.
+    pub fn admissions(&self) -> [(&'static str, Admission); 2] {
+        self.admissions.by_name()
     }
 
     /// Answers a request to `/`. Whatever is wrong with it, there is a response, with an [`Operation`] in its extensions and

@@ -1,5 +1,7 @@
 //! Raw sockets against the HTTP side alone, with handlers made for each test.
 
+mod overload;
+
 use super::{Answer, Handler, Options, Parts, Patience, listen, serve};
 use crate::metrics::{HttpMetrics, Metrics};
 use bytes::Bytes;
@@ -22,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Server {
     address: SocketAddr,
+    registry: Metrics,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<usize>,
 }
@@ -30,10 +33,11 @@ impl Server {
     async fn start(handler: Handler, options: Options) -> Server {
         let listener = listen("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
+        let mut registry = Metrics::new();
         let parts = Parts {
             handler,
             crowded: crowded(),
-            metrics: Arc::new(HttpMetrics::register(Metrics::new().registry())),
+            metrics: Arc::new(HttpMetrics::register(registry.registry())),
             clock: Arc::new(SystemClock::new()),
             random: Random::seeded(1),
         };
@@ -41,6 +45,7 @@ impl Server {
         let served = tokio::spawn(serve(listener, options, parts, stopped.map(|_| ())));
         Server {
             address,
+            registry,
             stop: Some(stop),
             served,
         }

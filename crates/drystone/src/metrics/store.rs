@@ -147,12 +147,6 @@ impl StoreMetrics {
             "Block buffers in use",
             buffers.in_use() as u64,
         )?;
-        gauge(
-            to,
-            "buffers_waiting",
-            "Requests that wait for a block buffer",
-            buffers.waiting() as u64,
-        )?;
         let pages = self.engine.page_cache();
         counter(
             to,

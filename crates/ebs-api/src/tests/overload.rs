@@ -10,9 +10,9 @@ use types::Clock;
 
 /// Units of answers that are out, and callers that were admitted to some.
 fn answers(server: &Server) -> (u64, u64) {
-    let counts = server.api.admissions();
-    let found = counts.iter().find(|(name, _)| *name == "answers");
-    let (_, counts) = found.expect("answers are admitted");
+    let admissions = server.api.admissions();
+    let found = admissions.iter().find(|(name, _)| *name == "answers");
+    let counts = found.expect("answers are admitted").1.counts();
     (counts.in_use, counts.admitted)
 }
 

@@ -298,7 +298,12 @@ async fn there_is_an_answer_without_room_for_the_request() {
 #[tokio::test]
 async fn answers_hold_memory_until_they_are_sent_and_calls_beyond_it_are_throttled() {
     let world = World::new().await;
-    let in_use = || world.api.admissions().map(|(_, counts)| counts.in_use);
+    let in_use = || {
+        world
+            .api
+            .admissions()
+            .map(|(_, admission)| admission.counts().in_use)
+    };
     let send = async |form: &str| {
         let request = world.signed(&world.caller, "ec2", &format!("{EC2}{form}"));
         let id = RequestId::generate(&world.random);
