@@ -74,6 +74,7 @@ pub async fn catalog(
     let db = tokio::task::spawn_blocking(move || Sqlite::open(&options))
         .await
         .with_context(failed)?
+        .map_err(|error| advised(data, error))
         .with_context(failed)?;
     let fresh_id = ambient.random.bytes();
     catalog::schema::migrate(&db, fresh_id, ambient.clock.now())
@@ -87,6 +88,27 @@ pub async fn catalog(
         db: Arc::new(db),
         store_id,
     })
+}
+
+/// What to do when the catalog is lost.
+fn rescue_advice(data: &DataDir) -> String {
+    format!(
+        "rebuild it from the segments with `drystone rescue rebuild --data {}`",
+        data.layout().root().display()
+    )
+}
+
+/// An error of opening the catalog, with what to do when it is damaged.
+fn advised(data: &DataDir, error: catalog::Error) -> anyhow::Error {
+    let damaged = matches!(error, catalog::Error::Corrupt { .. });
+    let error = anyhow::Error::new(error);
+    match damaged {
+        true => error.context(format!(
+            "it is damaged; restore it from a backup, or {}",
+            rescue_advice(data)
+        )),
+        false => error,
+    }
 }
 
 /// The root key of the directory, made when the directory is new.
@@ -116,9 +138,10 @@ pub async fn keys(
     let layout = data.layout();
     if layout.credentials().exists() && keys.accounts().await?.is_empty() {
         bail!(
-            "{} holds no account although {} was written: the catalog was lost or emptied; restore it from a backup",
+            "{} holds no account although {} was written: the catalog was lost or emptied; restore it from a backup, or {}",
             layout.catalog().display(),
-            layout.credentials().display()
+            layout.credentials().display(),
+            rescue_advice(data),
         );
     }
     Ok(keys)

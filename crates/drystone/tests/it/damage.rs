@@ -19,7 +19,7 @@ fn run(place: &Place, arguments: &[&str]) -> (Option<i32>, Value) {
     )
 }
 
-fn segments(place: &Place, kind: &str) -> Vec<PathBuf> {
+pub fn segments(place: &Place, kind: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(place.data().join("segments")).expect("readable");
     let paths = entries.map(|entry| entry.expect("readable").path());
     let mut paths: Vec<PathBuf> = paths
@@ -30,7 +30,7 @@ fn segments(place: &Place, kind: &str) -> Vec<PathBuf> {
 }
 
 /// Flips a bit in the middle of the stored content of this block.
-fn flip_a_bit(place: &Place, index: u32) {
+pub fn flip_a_bit(place: &Place, index: u32) {
     let wanted = content(index);
     for path in segments(place, "blocks") {
         let mut bytes = fs::read(&path).expect("readable");

@@ -8,6 +8,7 @@ mod damage;
 mod first_start;
 mod http;
 mod refusals;
+mod rescue;
 mod server;
 mod signed;
 mod snapshots;

@@ -93,16 +93,33 @@ impl<'a> Client<'a> {
 
     /// Deletes a snapshot.
     pub fn delete(&self, id: &str) {
-        let body = format!("Action=DeleteSnapshot&Version=2016-11-15&SnapshotId={id}");
+        self.ec2(&format!("Action=DeleteSnapshot&SnapshotId={id}"));
+    }
+
+    /// Gives a snapshot a tag; key and value are words.
+    pub fn tag(&self, id: &str, key: &str, value: &str) {
+        let value = value.replace(' ', "%20");
+        self.ec2(&format!(
+            "Action=CreateTags&ResourceId.1={id}&Tag.1.Key={key}&Tag.1.Value={value}"
+        ));
+    }
+
+    /// What DescribeSnapshots says of a snapshot.
+    pub fn describe(&self, id: &str) -> String {
+        self.ec2(&format!("Action=DescribeSnapshots&SnapshotId.1={id}"))
+    }
+
+    fn ec2(&self, action: &str) -> String {
         let response = Call {
             service: "ec2",
             method: "POST",
             target: "/",
             headers: &[("content-type", "application/x-www-form-urlencoded")],
-            body: body.as_bytes(),
+            body: format!("{action}&Version=2016-11-15").as_bytes(),
         }
         .send(self.server, &self.key);
         assert_eq!(response.status, 200, "{}", response.text());
+        response.text().to_owned()
     }
 
     /// Reads every block of a snapshot and compares it with what [`Client::put`] sent.
@@ -145,6 +162,18 @@ impl<'a> Client<'a> {
         blocks
             .map(|block| (index(block).expect("an index"), token(block)))
             .collect()
+    }
+
+    /// What a read answers, whatever it is.
+    pub fn try_get(&self, id: &str, index: u32, token: &str) -> Response {
+        Call {
+            service: "ebs",
+            method: "GET",
+            target: &format!("/snapshots/{id}/blocks/{index}?blockToken={token}"),
+            headers: &[],
+            body: b"",
+        }
+        .send(self.server, &self.key)
     }
 
     pub fn get(&self, id: &str, index: u32, token: &str) -> Vec<u8> {
