@@ -86,6 +86,8 @@ pub enum Reply {
     Usage(UsageTotals),
     /// A scrub has ended; what is damaged came as parts.
     Scrubbed(Scrubbed),
+    /// How many chunks are known to be damaged; they came as parts.
+    KnownDamage(u64),
     /// An audit has ended.
     Audited(Audited),
     /// It was not done.

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bench;
+pub mod copy_catalog;
 mod figures;
 pub mod gc;
 pub mod key;

@@ -308,7 +308,8 @@ pub fn write_durably(path: &Path, content: &str) -> anyhow::Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new("/")))
 }
 
-fn sync_dir(directory: &Path) -> anyhow::Result<()> {
+/// Makes what was created, renamed or removed in the directory durable.
+pub fn sync_dir(directory: &Path) -> anyhow::Result<()> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .with_context(|| format!("the directory {} cannot be synced", directory.display()))

@@ -34,6 +34,7 @@ use clap::{Parser, Subcommand};
 use commands::DataInDanger;
 use commands::audit::AuditArgs;
 use commands::bench::{BenchArgs, PartArgs};
+use commands::copy_catalog::CopyCatalogArgs;
 use commands::gc::GcArgs;
 use commands::key::KeyArgs;
 use commands::rescue::RescueArgs;
@@ -72,6 +73,8 @@ enum Command {
     Scrub(ScrubArgs),
     /// Compare the catalog with what is stored; changes nothing
     Audit(AuditArgs),
+    /// Copy the catalog for a later rescue, while the server runs or not
+    CopyCatalog(CopyCatalogArgs),
     /// Make something of segments whose catalog is lost
     Rescue(RescueArgs),
     /// Measure this machine, and the server on it
@@ -122,6 +125,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Usage(args) => on_runtime(commands::usage::run(args)),
         Command::Scrub(args) => on_runtime(commands::scrub::run(args)),
         Command::Audit(args) => on_runtime(commands::audit::run(args)),
+        Command::CopyCatalog(args) => on_runtime(commands::copy_catalog::run(args)),
         Command::Rescue(args) => on_runtime(commands::rescue::run(args)),
         Command::Bench(args) => commands::bench::run(&args),
         Command::BenchPart(args) => commands::bench::run_part(args),

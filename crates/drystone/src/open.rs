@@ -80,10 +80,22 @@ pub async fn catalog(
     catalog::schema::migrate(&db, fresh_id, ambient.clock.now())
         .await
         .with_context(failed)?;
-    let store_id = db
-        .view(|txn| Box::pin(async move { catalog::meta::store_id(txn).await }))
-        .await
-        .with_context(failed)?;
+    let facts = db.view(|txn| {
+        Box::pin(async move {
+            let copied_at = meta::number(txn, meta::COPIED_AT).await?;
+            Ok((copied_at, meta::store_id(txn).await?))
+        })
+    });
+    let (copied_at, store_id) = facts.await.with_context(failed)?;
+    if copied_at.is_some() {
+        // What was stored since then would be taken for garbage.
+        bail!(
+            "{} is a copy of a catalog: it does not tell what was stored after it was made; {}, which takes accounts, \
+             access keys and tags from the copy",
+            path.display(),
+            rescue_advice(data)
+        );
+    }
     Ok(Catalog {
         db: Arc::new(db),
         store_id,

@@ -1,10 +1,10 @@
 //! What the server does by itself, now and then: garbage collection and scrub.
 //!
 //! Policy
-//! - A cycle of collection is due when its span has passed since the last one ended, and something happened since: puts,
-//!   completions, failures or deletes; or the last one condemned something, which a cycle has to sweep.
-//! - When puts find no space it is due at once. If that cycle condemns something, a second one follows and sweeps it. Then
-//!   the disk is full of what is in use, so the next such pair waits for [`FULL_PAUSE`].
+//! - A cycle of collection is due when its span has passed since the last one ended, and the engine knows of something that may
+//!   be garbage: what was deleted, failed or expired since, or what the last one condemned.
+//! - When puts have found no space and there may be garbage, it is due at once. If that cycle condemns something, a second
+//!   one follows and sweeps it. Then the disk is full of what is in use, and the next such pair waits for a delete.
 //! - A scrub is due when its span has passed since the last one ended; what was never scrubbed is due. One that was cut off
 //!   goes on where it was.
 //! - Nothing but a full disk begins in the first [`START_DELAY`]: clients that come back have the machine first.
@@ -14,12 +14,12 @@
 //! - A wall clock that steps back puts a job off by its span of the server's time at most.
 //! - At most one job of each kind is begun at a time, and the next look comes after its end.
 //!
-//! Failure: logged and counted, and tried again after [`RETRY_PAUSE`].
+//! Failure: the engine logs and counts what its jobs find and why they fail; here they are tried again after [`RETRY_PAUSE`].
 
 use crate::metrics::StoreHealth;
 use crate::settings::{Every, Span};
 use catalog::{Db, DbExt, meta};
-use engine::{CollectMode, CollectReport, Engine, Error, ScrubOptions, ScrubReport};
+use engine::{CollectMode, CollectReport, Engine, Error, ScrubOptions};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -32,10 +32,10 @@ const START_DELAY: Duration = Duration::from_secs(5 * 60);
 /// How often it is looked whether a job is due: two short reads of the catalog.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// From the end of a collection for a full disk to the next such one.
-const FULL_PAUSE: Duration = Duration::from_secs(10 * 60);
+/// From the end of a collection to the next one for a full disk: deletes that come one by one are collected together.
+const FULL_PAUSE: Duration = Duration::from_secs(60);
 
-/// From a failure to the next attempt.
+/// From a failure to the next attempt, and from the end of a job to the next look at all.
 const RETRY_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// What a schedule is made of.
@@ -96,8 +96,9 @@ struct Collection {
     options: ScheduleOptions,
     /// When this process began to watch, or ended its last cycle.
     watched_from: Duration,
-    /// What had happened when the last cycle of this process began; nothing when there was none, or it left something to sweep.
-    activity_seen: Option<u64>,
+    /// The last cycle failed, so that the engine's word on garbage does not count.
+    failed: bool,
+    /// How many puts had found no space when the last cycle for that began.
     full_seen: u64,
     full_not_before: Duration,
     not_before: Duration,
@@ -109,7 +110,7 @@ impl Collection {
         Collection {
             full_seen: options.engine.metrics().puts_without_space.get(),
             watched_from: started,
-            activity_seen: None,
+            failed: false,
             full_not_before: started,
             not_before: started + START_DELAY,
             options,
@@ -129,13 +130,16 @@ impl Collection {
         let Every::Each(span) = self.options.collection else {
             return None;
         };
+        if !self.failed && !self.options.engine.may_hold_garbage() {
+            return None;
+        }
         let monotonic = self.options.clock.monotonic();
         let full = self.options.engine.metrics().puts_without_space.get();
         if full != self.full_seen && monotonic >= self.full_not_before {
             self.full_seen = full;
             return Some(Reason::Full);
         }
-        if monotonic < self.not_before || self.activity_seen == Some(self.activity()) {
+        if monotonic < self.not_before {
             return None;
         }
         let last = last_end(&self.options, meta::COLLECTION_FINISHED_AT).await?;
@@ -144,7 +148,6 @@ impl Collection {
     }
 
     async fn collect(&mut self, reason: Reason) {
-        let activity = self.activity();
         let collected = match reason {
             Reason::Span => self.cycle().await,
             Reason::Full => {
@@ -154,37 +157,13 @@ impl Collection {
         };
         let now = self.options.clock.monotonic();
         self.watched_from = now;
+        self.not_before = now + RETRY_PAUSE;
         self.full_not_before = now + FULL_PAUSE;
-        match collected {
-            Ok(report) => {
-                self.activity_seen = (report.condemned.count == 0).then_some(activity);
-            }
-            Err(error) => {
-                self.options.health.collection_failed();
-                self.not_before = now + RETRY_PAUSE;
-                tracing::error!(%error, "garbage could not be collected; will retry");
-            }
-        }
+        self.failed = collected.is_err();
     }
 
     async fn cycle(&self) -> Result<CollectReport, Error> {
-        let report = self.options.engine.collect(CollectMode::Cycle).await?;
-        tracing::info!(
-            epoch = report.epoch,
-            condemned = report.condemned.count,
-            swept_bytes = report.swept.bytes,
-            leaked_bytes = report.leaked.bytes,
-            took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
-            "collected garbage"
-        );
-        if report.missing > 0 || report.revived > 0 {
-            tracing::error!(
-                missing = report.missing,
-                revived = report.revived,
-                "chunks in use are not recorded as such: run `drystone audit`, and please report this"
-            );
-        }
-        Ok(report)
+        self.options.engine.collect(CollectMode::Cycle).await
     }
 
     async fn cycle_twice(&self) -> Result<CollectReport, Error> {
@@ -193,18 +172,6 @@ impl Collection {
             0 => Ok(report),
             _ => self.cycle().await,
         }
-    }
-
-    /// A number that changes with whatever may leave garbage, or changes what snapshots hold.
-    fn activity(&self) -> u64 {
-        let metrics = self.options.engine.metrics();
-        metrics
-            .blocks_put
-            .get()
-            .wrapping_add(metrics.puts_without_space.get())
-            .wrapping_add(metrics.snapshots_completed.get())
-            .wrapping_add(metrics.snapshots_failed.get())
-            .wrapping_add(metrics.snapshots_deleted.get())
     }
 }
 
@@ -256,27 +223,11 @@ impl Scrub {
         });
         let scrubbed = scrubbed.await;
         self.watched_from = self.options.clock.monotonic();
-        match scrubbed {
-            Ok(report) => tell(&report),
-            Err(error) => {
-                self.options.health.scrub_failed();
-                self.not_before = self.watched_from + RETRY_PAUSE;
-                tracing::error!(%error, "the scrub did not come to its end; will retry");
-            }
+        self.not_before = self.watched_from + RETRY_PAUSE;
+        if let Err(error) = scrubbed {
+            self.options.health.scrub_failed();
+            tracing::error!(%error, "the scrub did not come to its end; it goes on later");
         }
-    }
-}
-
-fn tell(report: &ScrubReport) {
-    let (chunks, bytes) = (report.chunks, report.bytes);
-    match report.damaged_count {
-        0 => tracing::info!(chunks, bytes, "scrubbed: nothing is damaged"),
-        damaged => tracing::error!(
-            chunks,
-            bytes,
-            damaged,
-            "scrubbed: chunks are damaged; `drystone audit` names them"
-        ),
     }
 }
 

@@ -10,7 +10,9 @@
 use crate::admin::{AdminSocket, Jobs, Served};
 use crate::data_dir::{DataDir, Layout};
 use crate::http::{self, Answer, Handler, Options, Parts, Patience};
-use crate::metrics::{AdmissionMetrics, HealthMetrics, HttpMetrics, Metrics, StoreHealth, StoreMetrics};
+use crate::metrics::{
+    AdmissionMetrics, HealthMetrics, HttpMetrics, Metrics, StoreHealth, StoreMetrics,
+};
 use crate::open::{self, Ambient, Catalog};
 use crate::router::Router;
 use crate::schedule::{Schedule, ScheduleOptions};

@@ -14,10 +14,12 @@ pub struct ScrubRequest {
     pub restart: bool,
     /// Stored bytes read in a second, at most; the setting when it is not named.
     pub bytes_per_second: Option<u64>,
+    /// Reads nothing, and answers what is known to be damaged.
+    pub known: bool,
 }
 
 /// What a scrub found.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Scrubbed {
     /// Chunks and snapshot frames verified.
     pub chunks: u64,
@@ -25,7 +27,9 @@ pub struct Scrubbed {
     pub bytes: u64,
     /// How many chunks are damaged, found by this scrub or before.
     pub damaged: u64,
-    /// How long it took, in milliseconds.
+    /// Chunks that were damaged before and are good again.
+    pub healed: u64,
+    /// How long it took over all restarts, in milliseconds.
     pub took_ms: u64,
 }
 
@@ -88,6 +92,9 @@ pub async fn perform(
     request: ScrubRequest,
     parts: &Parts,
 ) -> Result<Reply, String> {
+    if request.known {
+        return known(engine, jobs, parts).await;
+    }
     let options = ScrubOptions {
         bytes_per_second: request.bytes_per_second.unwrap_or(rate),
         restart: request.restart,
@@ -98,13 +105,32 @@ pub async fn perform(
     };
     let scrubbed = parts.while_working(|| engine.scrub_progress(), jobs.scrub.run(job));
     let report = scrubbed.await?.map_err(|error| error.to_string())?;
-    for chunk in report.damaged {
-        parts.send(Part::Damaged(chunk.into())).await?;
-    }
+    send(report.damaged, parts).await?;
     Ok(Reply::Scrubbed(Scrubbed {
         chunks: report.chunks,
         bytes: report.bytes,
         damaged: report.damaged_count,
+        healed: report.healed,
         took_ms: u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
     }))
+}
+
+/// Sends what is known to be damaged.
+async fn known(engine: &Engine, jobs: &Jobs, parts: &Parts) -> Result<Reply, String> {
+    let job = {
+        let engine = engine.clone();
+        async move { engine.damage().await }
+    };
+    let found = parts.while_working(|| None, jobs.scrub.run(job)).await?;
+    let damaged = found.map_err(|error| error.to_string())?;
+    let count = damaged.len() as u64;
+    send(damaged, parts).await?;
+    Ok(Reply::KnownDamage(count))
+}
+
+async fn send(damaged: Vec<DamagedChunk>, parts: &Parts) -> Result<(), String> {
+    for chunk in damaged {
+        parts.send(Part::Damaged(chunk.into())).await?;
+    }
+    Ok(())
 }

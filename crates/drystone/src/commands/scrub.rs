@@ -12,6 +12,10 @@ use serde::Serialize;
 /// Arguments of `drystone scrub`.
 #[derive(Debug, Args)]
 pub struct ScrubArgs {
+    /// Read nothing: list what is known to be damaged
+    #[arg(long, conflicts_with_all = ["restart", "rate"])]
+    known: bool,
+
     /// Begin anew instead of where the last scrub stopped
     #[arg(long)]
     restart: bool,
@@ -32,7 +36,10 @@ pub struct ScrubArgs {
 #[derive(Serialize)]
 struct Answer<'a> {
     #[serde(flatten)]
-    scrubbed: &'a Scrubbed,
+    scrubbed: Option<&'a Scrubbed>,
+    /// Part of the above where there is that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<u64>,
     chunks_damaged: &'a [Damaged],
 }
 
@@ -41,47 +48,61 @@ pub async fn run(args: ScrubArgs) -> anyhow::Result<()> {
     let request = Request::Scrub(ScrubRequest {
         restart: args.restart,
         bytes_per_second: args.rate.map(ByteSize::bytes),
+        known: args.known,
     });
-    let mut damaged = Vec::new();
+    let mut chunks_damaged = Vec::new();
     let reply = carry_out(args.place, request, |part| match part {
         Part::Damaged(chunk) => {
-            damaged.push(chunk);
+            chunks_damaged.push(chunk);
             Ok(())
         }
         Part::Progress(_) | Part::Snapshots(_) => Err(not_an_answer()),
     });
-    let Reply::Scrubbed(scrubbed) = reply.await? else {
-        return Err(not_an_answer());
+    let (scrubbed, damaged) = match reply.await? {
+        Reply::Scrubbed(scrubbed) => (Some(scrubbed), scrubbed.damaged),
+        Reply::KnownDamage(damaged) => (None, damaged),
+        _ => return Err(not_an_answer()),
     };
     match args.json {
         true => print_json(&Answer {
-            scrubbed: &scrubbed,
-            chunks_damaged: &damaged,
+            scrubbed: scrubbed.as_ref(),
+            damaged: scrubbed.is_none().then_some(damaged),
+            chunks_damaged: &chunks_damaged,
         })?,
-        false => print(&table(&scrubbed, &damaged))?,
+        false => {
+            let head = scrubbed.as_ref().map(summary).unwrap_or_default();
+            print(&(head + &list(damaged, &chunks_damaged)))?;
+        }
     }
-    match scrubbed.damaged {
+    match damaged {
         0 => Ok(()),
-        count => Err(DataInDanger(format!(
-            "{} damaged: put the blocks above again from a good source, that heals them",
-            counted(count, "chunk")
-        ))
+        _ => Err(DataInDanger(
+            "data is damaged: see docs/operations.md, \"When something is damaged\"".to_owned(),
+        )
         .into()),
     }
 }
 
-fn table(scrubbed: &Scrubbed, damaged: &[Damaged]) -> String {
+fn summary(scrubbed: &Scrubbed) -> String {
     let mut text = format!(
-        "Verified {}, {}, in {}; {} damaged.\n",
+        "Verified {}, {}, in {}.\n",
         counted(scrubbed.chunks, "chunk"),
         bytes(scrubbed.bytes),
         duration(scrubbed.took_ms),
-        match scrubbed.damaged {
-            0 => "none is".to_owned(),
-            1 => "1 is".to_owned(),
-            count => format!("{count} are"),
-        }
     );
+    if scrubbed.healed > 0 {
+        let healed = counted(scrubbed.healed, "chunk");
+        text.push_str(&format!("{healed} damaged before, good again.\n"));
+    }
+    text
+}
+
+fn list(count: u64, damaged: &[Damaged]) -> String {
+    let mut text = match count {
+        0 => "Nothing is damaged.\n".to_owned(),
+        1 => "1 chunk is damaged:\n".to_owned(),
+        _ => format!("{count} chunks are damaged:\n"),
+    };
     for chunk in damaged {
         text.push_str(&format!(
             "\n{} {} (domain {}): {}\n",
@@ -97,7 +118,7 @@ fn table(scrubbed: &Scrubbed, damaged: &[Damaged]) -> String {
             more => text.push_str(&format!("    and {}\n", counted(more, "more extent"))),
         }
     }
-    let unlisted = scrubbed.damaged.saturating_sub(damaged.len() as u64);
+    let unlisted = count.saturating_sub(damaged.len() as u64);
     if unlisted > 0 {
         text.push_str(&format!("\nand {}\n", counted(unlisted, "more chunk")));
     }
@@ -111,6 +132,7 @@ fn extent(touched: &Touched) -> String {
         count,
     } = touched;
     match count {
+        0 => format!("{snapshot}  its own frame, which only rescue needs"),
         1 => format!("{snapshot}  block {start}"),
         _ => {
             let last = start.saturating_add(count.saturating_sub(1));
@@ -142,11 +164,13 @@ mod tests {
             chunks: 2,
             bytes: 1 << 20,
             damaged: 2,
+            healed: 0,
             took_ms: 1500,
         };
         assert_eq!(
-            table(&scrubbed, &[chunk]),
-            "Verified 2 chunks, 1.0 MiB, in 1.5 s; 2 are damaged.\n\n\
+            summary(&scrubbed) + &list(2, &[chunk]),
+            "Verified 2 chunks, 1.0 MiB, in 1.5 s.\n\
+             2 chunks are damaged:\n\n\
              block ab12 (domain 7): the digest differs\n    \
              snap-0123456789abcdef0  block 3\n    \
              snap-0123456789abcdef0  blocks 7 to 8\n    \

@@ -20,7 +20,6 @@ pub struct StoreHealth {
     /// A directory on the file system of the chunks.
     directory: PathBuf,
     seen: Mutex<Seen>,
-    collection_failures: AtomicU64,
     scrub_failures: AtomicU64,
 }
 
@@ -28,7 +27,8 @@ pub struct StoreHealth {
 struct Seen {
     totals: UsageTotals,
     collection_finished_at: Option<UnixMillis>,
-    scrub_finished_at: Option<UnixMillis>,
+    /// When the last scrub ended, and how many chunks were damaged then.
+    last_scrub: Option<(UnixMillis, u64)>,
 }
 
 impl StoreHealth {
@@ -37,41 +37,22 @@ impl StoreHealth {
         StoreHealth {
             directory,
             seen: Mutex::default(),
-            collection_failures: AtomicU64::new(0),
             scrub_failures: AtomicU64::new(0),
         }
     }
 
     /// Reads the figures.
     pub async fn observe(&self, engine: &Engine, db: &dyn Db) -> Result<(), String> {
-        let told = |error: &dyn fmt::Display| error.to_string();
-        let totals = engine
-            .usage_totals()
-            .await
-            .map_err(|error: Error| told(&error))?;
-        let ends = db.view(|txn| {
-            Box::pin(async move {
-                let collection = meta::number(txn, meta::COLLECTION_FINISHED_AT).await?;
-                Ok((
-                    collection,
-                    meta::number(txn, meta::SCRUB_FINISHED_AT).await?,
-                ))
-            })
+        let ended = db.view(|txn| {
+            Box::pin(async move { meta::number(txn, meta::COLLECTION_FINISHED_AT).await })
         });
-        let (collection_finished_at, scrub_finished_at) =
-            ends.await.map_err(|error| told(&error))?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        *seen = Seen {
-            totals,
-            collection_finished_at,
-            scrub_finished_at,
+        let fresh = Seen {
+            totals: engine.usage_totals().await.map_err(told)?,
+            collection_finished_at: ended.await.map_err(|error| error.to_string())?,
+            last_scrub: engine.last_scrub().await.map_err(told)?,
         };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
-    }
-
-    /// A collection that the schedule began has failed.
-    pub fn collection_failed(&self) {
-        self.collection_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A scrub that the schedule began has failed.
@@ -127,25 +108,22 @@ impl Collector for HealthMetrics {
             (
                 "scrub_last_timestamp_seconds",
                 "When the last scrub ended; 0 is never",
-                seconds(seen.scrub_finished_at),
+                seconds(seen.last_scrub.map(|(ended_at, _)| ended_at)),
+            ),
+            (
+                "scrub_damaged_chunks",
+                "Chunks that were damaged when the last scrub ended",
+                seen.last_scrub.map_or(0, |(_, damaged)| damaged),
             ),
         ] {
             gauge(&mut to, name, help, value)?;
         }
-        for (name, help, value) in [
-            (
-                "collection_failures",
-                "Scheduled collections that failed",
-                &health.collection_failures,
-            ),
-            (
-                "scrub_failures",
-                "Scheduled scrubs that failed",
-                &health.scrub_failures,
-            ),
-        ] {
-            counter(&mut to, name, help, value.load(Ordering::Relaxed))?;
-        }
+        counter(
+            &mut to,
+            "scrub_failures",
+            "Scheduled scrubs that did not come to their end",
+            health.scrub_failures.load(Ordering::Relaxed),
+        )?;
         // One that cannot be asked is left out, so that nobody takes it for full.
         match rustix::fs::statvfs(&health.directory) {
             Ok(found) => {
@@ -164,6 +142,10 @@ impl Collector for HealthMetrics {
             Err(_) => Ok(()),
         }
     }
+}
+
+fn told(error: Error) -> String {
+    error.to_string()
 }
 
 fn seconds(time: Option<UnixMillis>) -> u64 {

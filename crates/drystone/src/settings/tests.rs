@@ -35,6 +35,35 @@ fn the_example_file_shows_the_defaults_and_all_of_them() {
     assert!(example.lines().count() <= 66, "the example fits on a page");
 }
 
+/// A table row for each setting, with its default.
+#[test]
+fn the_operations_page_has_every_setting_with_its_default() {
+    let example = include_str!("../../../../docs/drystone.toml");
+    let page = include_str!("../../../../docs/operations.md");
+    let (_, page) = page.split_once("\n## Settings\n").expect("a section");
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let (mut section, mut expected) = (String::new(), Vec::new());
+    for line in example.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.replace(']', ".");
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            expected.push(format!("| `{section}{key}` | `{value}` | "));
+        }
+    }
+    for begin in &expected {
+        let found = rows.iter().filter(|row| row.starts_with(begin)).count();
+        assert_eq!(found, 1, "no row `{begin}`");
+    }
+    assert_eq!(
+        rows.len(),
+        expected.len(),
+        "a row for something that is no setting"
+    );
+}
+
 #[test]
 fn an_empty_file_means_the_defaults() {
     assert_eq!(parse(""), Ok(Settings::default()));

@@ -4,6 +4,7 @@
 
 mod admin;
 mod collection;
+mod copy_catalog;
 mod damage;
 mod first_start;
 mod http;

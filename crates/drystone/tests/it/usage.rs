@@ -90,7 +90,9 @@ fn metrics_tell_of_usage_jobs_and_space() {
         "drystone_usage_stored_bytes 0",
         "drystone_collection_last_timestamp_seconds 0",
         "drystone_scrub_last_timestamp_seconds 0",
-        "drystone_collection_failures_total 0",
+        "drystone_collections_failed_total 0",
+        "drystone_scrub_failures_total 0",
+        "drystone_scrub_damaged_chunks 0",
         "drystone_snapshots_deleted_total 0",
         "drystone_puts_without_space_total 0",
     ] {
