@@ -1,7 +1,8 @@
-"""A full disk: puts fail with InternalServerException; reads, deletes and restart go on."""
+"""A full disk: puts fail with InternalServerException; reads, deletes and restart go on; deleting makes room by itself."""
 
 import os
 import subprocess
+import time
 
 import pytest
 from botocore.exceptions import ClientError
@@ -28,7 +29,20 @@ def small_disk(folder):
         pytest.skip(f"no loop device here: {done.stderr.strip()}")
     yield mount
     subprocess.run(["umount", "--lazy", str(mount)], check=True, timeout=ANSWER_SECONDS)
+    mount.rmdir()
     backing.unlink()
+
+
+def fill(ebs, snapshot: str, name: str) -> dict:
+    """Puts unique blocks until one fails; answers those that did not."""
+    stored = {}
+    for index in range(2000):
+        try:
+            put(ebs, snapshot, index, unique((name, index)))
+        except ClientError:
+            return stored
+        stored[index] = unique((name, index))
+    raise AssertionError("the disk never filled")
 
 
 @pytest.mark.timeout(400)
@@ -81,3 +95,36 @@ def test_full_disk(small_disk, fresh):
         found = Fault(error)
     assert found is None or found.code == "InternalServerException", found
     ec2.delete_snapshot(SnapshotId=filling)
+
+
+@pytest.mark.timeout(500)
+def test_deletes_make_room_without_being_asked(small_disk, fresh):
+    """Puts that find no space have garbage collected, twice in a row, so that the clients' own retries succeed."""
+    settings = small_disk.parent / "full-disk.toml"
+    settings.write_text('[store]\nreserve = "64MiB"\n')
+    server = fresh("--config", str(settings), data=small_disk / "data", started=False)
+    server.log = small_disk.parent / "making-room.log"
+    server.start()
+    ebs, ec2 = server.client("ebs"), server.client("ec2")
+    kept = {index: unique(("kept", index)) for index in range(20)}
+    snapshot = upload(ebs, ec2, kept)
+    filling = start(ebs)
+    assert len(fill(ebs, filling, "filling")) > 200
+    ec2.delete_snapshot(SnapshotId=filling)
+
+    again, deadline = start(ebs), time.monotonic() + ANSWER_SECONDS
+    blocks = {index: unique(("again", index)) for index in range(200)}
+    for index, data in blocks.items():
+        while True:
+            try:
+                put(ebs, again, index, data)
+                break
+            except ClientError as error:
+                assert Fault(error).code == "InternalServerException", error
+                assert time.monotonic() < deadline, server.log_tail()
+                time.sleep(0.5)
+    complete(ebs, again, blocks)
+    wait(ec2, again)
+    assert download(ebs, again) == blocks
+    assert download(ebs, snapshot) == kept
+    assert "puts find no space: collecting garbage now" in server.log_text()

@@ -1,6 +1,5 @@
 //! `drystone audit`: compares the catalog with what is stored, and changes neither.
 
-use super::figures::counted;
 use super::{DataInDanger, not_an_answer, print, print_json};
 use crate::admin::{
     AuditRequest, Audited, DataArgs, Depth, Kind, LookedAt, Reply, Request, carry_out,
@@ -44,22 +43,14 @@ pub async fn run(args: AuditArgs) -> anyhow::Result<()> {
 }
 
 fn table(audited: &Audited) -> String {
-    let looked_at: Vec<String> = audited
-        .looked_at
-        .iter()
-        .map(|LookedAt { what, count }| format!("{count} {what}"))
-        .collect();
-    let mut text = format!(
-        "Looked at {}: {}.\n",
-        match looked_at.is_empty() {
-            true => "nothing".to_owned(),
-            false => looked_at.join(", "),
-        },
-        match audited.findings.len() as u64 {
-            0 => "all is well".to_owned(),
-            count => counted(count, "kind") + " of findings",
-        }
-    );
+    let mut text = "Looked at\n".to_owned();
+    for LookedAt { what, count } in &audited.looked_at {
+        text.push_str(&format!("{count:>12}  {what}\n"));
+    }
+    text.push_str(match audited.findings.is_empty() {
+        true => "All is well.\n",
+        false => "\n",
+    });
     let width = audited
         .findings
         .iter()
@@ -119,11 +110,14 @@ mod tests {
         };
         assert_eq!(
             table(&audited),
-            "Looked at 12 snapshots: 2 kinds of findings.\n\
+            "Looked at\n          12  snapshots\n\n\
              GRAVE  chunk-missing         1  block 7 of snap-0123456789abcdef0\n\
              waste  frame-unnamed         2  container 3 at 4096; …\n"
         );
         audited.findings.clear();
-        assert_eq!(table(&audited), "Looked at 12 snapshots: all is well.\n");
+        assert_eq!(
+            table(&audited),
+            "Looked at\n          12  snapshots\nAll is well.\n"
+        );
     }
 }
