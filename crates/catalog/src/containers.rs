@@ -50,12 +50,13 @@ pub async fn last_reserved(txn: &mut dyn Txn) -> Result<u64, Error> {
     })
 }
 
-/// Writes a container's record, new or in place of the old one.
+/// Writes a container's record, new or in place of the old one. A closed or removed container never opens again.
 pub async fn record(txn: &mut dyn Txn, container: ContainerRecord) -> Result<(), Error> {
     txn.execute(
         "INSERT INTO containers (container, kind, state, bytes) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (container) DO UPDATE SET kind = excluded.kind, state = excluded.state, \
-         bytes = excluded.bytes",
+         ON CONFLICT (container) DO UPDATE SET kind = excluded.kind, bytes = excluded.bytes, state = \
+         CASE WHEN containers.state IN (3, 4, 5) AND excluded.state IN (1, 2) THEN containers.state \
+         ELSE excluded.state END",
         vec![
             container.id.try_into()?,
             container.kind.into(),
@@ -84,8 +85,8 @@ pub async fn all_except(txn: &mut dyn Txn, except: u8) -> Result<Vec<ContainerRe
 pub struct ContainerUse {
     /// The container.
     pub container: ContainerRecord,
-    /// Bytes of those of its frames that records name.
-    pub live_bytes: u64,
+    /// Bytes of those of its frames that records name. Less than 0 would be a miscount, for an audit to tell.
+    pub live_bytes: i64,
 }
 
 /// At most `limit` containers that are not removed, with ids above `after`, by id.
@@ -162,8 +163,7 @@ pub async fn sub_live(txn: &mut dyn Txn, id: u64, bytes: u64) -> Result<(), Erro
 fn read_use(row: &Row) -> Result<ContainerUse, Error> {
     Ok(ContainerUse {
         container: read(row)?,
-        // Less than nothing would be a miscount: whoever asks must not take it for an empty container.
-        live_bytes: row.uint(4, TABLE)?,
+        live_bytes: row.int(4, TABLE)?,
     })
 }
 
@@ -196,8 +196,8 @@ static DELETE_FREES: Batch = Batch::any_of(
     "",
 );
 
-/// Notes frames that no record names any more.
-pub async fn insert_frees(txn: &mut dyn Txn, frames: &[Location]) -> Result<(), Error> {
+/// Notes frames that no record names any more. Answers how many were not noted before.
+pub async fn insert_frees(txn: &mut dyn Txn, frames: &[Location]) -> Result<u64, Error> {
     let rows = frames
         .iter()
         .map(|frame| {
@@ -208,8 +208,7 @@ pub async fn insert_frees(txn: &mut dyn Txn, frames: &[Location]) -> Result<(), 
             ])
         })
         .collect::<Result<Vec<[Value; 3]>, Error>>()?;
-    INSERT_FREES.execute(txn, &[], rows).await?;
-    Ok(())
+    INSERT_FREES.execute(txn, &[], rows).await
 }
 
 /// The first container after `after` that has frames to free.

@@ -42,6 +42,10 @@ pub trait Txn: Send {
     /// Makes this transaction one that the start of a collection cycle waits for (DESIGN 4). Answers the current epoch.
     /// Taken by each transaction that creates a reference to a chunk.
     fn hold_epoch_shared(&mut self) -> BoxFuture<'_, Result<i64, Error>>;
+
+    /// Begins a collection cycle: waits for every transaction that holds the epoch, and makes the next one, which it answers. Those
+    /// that want to hold it meanwhile wait behind this.
+    fn begin_epoch(&mut self) -> BoxFuture<'_, Result<i64, Error>>;
 }
 
 /// What a transaction answers, type erased; [`DbExt`] gives it its type back.
@@ -141,6 +145,9 @@ enum Access {
 
 /// What [`Txn::hold_epoch_shared`] reads; PostgreSQL adds the lock.
 const SELECT_EPOCH: &str = "SELECT number FROM meta WHERE name = 'epoch'";
+
+/// What [`Txn::begin_epoch`] runs.
+const NEXT_EPOCH: &str = "UPDATE meta SET number = number + 1 WHERE name = 'epoch'";
 
 fn epoch_in_read() -> Error {
     Error::Statement {

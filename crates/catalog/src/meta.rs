@@ -30,16 +30,6 @@ pub const USAGE_MARK: &str = "usage_mark";
 /// The totals of that mark, as `usage.rs` writes them.
 pub const USAGE_TOTALS: &str = "usage_totals";
 
-/// Begins a collection cycle: waits for every transaction that holds the epoch, and makes the next one. Answers it.
-pub async fn begin_epoch(txn: &mut dyn Txn) -> Result<i64, Error> {
-    txn.execute(
-        "UPDATE meta SET number = number + 1 WHERE name = $1",
-        vec![EPOCH.into()],
-    )
-    .await?;
-    epoch(txn).await
-}
-
 /// The current epoch, without holding it.
 pub async fn epoch(txn: &mut dyn Txn) -> Result<i64, Error> {
     number(txn, EPOCH).await?.ok_or(Error::Corrupt {

@@ -7,7 +7,7 @@
 //! record leaves an object that nobody knows; [`ObjectChunks::remove_unrecorded`] finds it.
 //!
 //! Freeing gives back nothing at once: an object goes as a whole, once nothing in it is live
-//! ([`ChunkStore::remove_container`]).
+//! ([`ChunkStore::remove_container`]). One live block so keeps an object of up to 16 MiB; objects of blocks are not compacted yet.
 
 use crate::blocking::blocking;
 use crate::codec::{self, CodecSetting};

@@ -17,7 +17,7 @@
 //! - G1: a frame that a record names is never freed.
 //! - G2: a chunk that something refers to keeps its record.
 //! - G3: a cycle that was interrupted anywhere is begun again from the start, with the next epoch.
-//! - G4: memory is bounded: two sorters, a list of snapshots and one of containers.
+//! - G4: memory is bounded: three sorters, a list of snapshots and one of containers.
 //!
 //! Safety: `docs/concurrency.md` has each pair of operations. A put may find a chunk already present and store nothing. Its transaction
 //! holds the epoch and stamps the record, so a cycle that began before cannot condemn it; a condemned record is revived there; a vanished
@@ -28,11 +28,11 @@
 //! - A condemned chunk that is found marked is revived and raises an alarm, and nothing is swept in that cycle.
 //! - Frames and containers that cannot be given back are logged, and tried again.
 
-mod mark;
+pub(crate) mod mark;
 mod merge;
-mod pace;
+pub(crate) mod pace;
 mod reclaim;
-mod reference;
+pub(crate) mod reference;
 mod sweep;
 mod usage;
 
@@ -40,6 +40,7 @@ pub use pace::Progress;
 pub use usage::{SnapshotUsage, UsageTotals};
 
 use crate::error::chain;
+use crate::pages::PageFault;
 use crate::{Engine, Error};
 use catalog::containers::ContainerUse;
 use catalog::{DbExt, meta};
@@ -127,9 +128,19 @@ impl Engine {
         crate::to_its_end(async move {
             let _turn = engine.inner.collecting.lock().await;
             let mut pace = engine.pace();
+            // What is deleted from here on is for the next cycle.
+            let garbage = engine.inner.garbage.swap(false, Ordering::Relaxed);
             let outcome = engine.cycle(mode, &mut pace).await;
             pace.end();
-            outcome.map_err(|fault| engine.alarm(&fault))
+            let (left, outcome) = match outcome {
+                Ok((report, left)) => (left, Ok(report)),
+                Err(fault) => (true, Err(engine.alarm(&fault))),
+            };
+            let unknown = mode == CollectMode::DryRun && garbage;
+            if left || unknown {
+                engine.inner.garbage.store(true, Ordering::Relaxed);
+            }
+            outcome
         })
         .await
     }
@@ -165,6 +176,9 @@ impl Engine {
             "a collection ended early; nothing in use was touched"
         );
         match fault {
+            Fault::Mark(MarkFault::Page(blockmap::Error::Load(PageFault::Catalog(_)))) => {
+                Error::Unavailable { reason }
+            }
             Fault::Mark(MarkFault::Page(_)) => Error::Internal { reason },
             Fault::Mark(MarkFault::Catalog(_) | MarkFault::Scratch(_))
             | Fault::Catalog(_)
@@ -172,16 +186,16 @@ impl Engine {
         }
     }
 
-    async fn cycle(&self, mode: CollectMode, pace: &mut Pace) -> Result<CollectReport, Fault> {
+    /// Answers also whether the next cycle has something to do.
+    async fn cycle(
+        &self,
+        mode: CollectMode,
+        pace: &mut Pace,
+    ) -> Result<(CollectReport, bool), Fault> {
         let began = self.inner.clock.monotonic();
         let db = &self.inner.db;
-        // What is deleted from here on is for the next cycle.
-        self.inner.garbage.store(false, Ordering::Relaxed);
         let epoch = match mode {
-            CollectMode::Cycle => {
-                db.transact(|txn| Box::pin(async move { meta::begin_epoch(txn).await }))
-                    .await?
-            }
+            CollectMode::Cycle => db.transact(|txn| txn.begin_epoch()).await?,
             CollectMode::DryRun => {
                 db.view(|txn| Box::pin(async move { meta::epoch(txn).await }))
                     .await?
@@ -203,13 +217,13 @@ impl Engine {
             pages_read: marked.pages_read,
             ..CollectReport::default()
         };
-        self.tell_alarms(&merged);
+        self.tell_alarms(&merged, mode);
+        let mut left = report.condemned.count + report.swept.count + report.revived > 0;
         if mode == CollectMode::Cycle {
-            self.act(&marked, &mut merged, &containers, &mut report, pace)
+            let unsettled = self
+                .act(&marked, &mut merged, &containers, &mut report, pace)
                 .await?;
-        }
-        if mode == CollectMode::DryRun || report.condemned.count > 0 {
-            self.inner.garbage.store(true, Ordering::Relaxed);
+            left = unsettled || report.condemned.count + report.revived > 0;
         }
         report.took = self.inner.clock.monotonic().saturating_sub(began);
         tracing::info!(
@@ -221,7 +235,7 @@ impl Engine {
             removed_bytes = report.removed.bytes,
             "collected"
         );
-        Ok(report)
+        Ok((report, left))
     }
 
     async fn mark_references(&self, pace: &Pace) -> Result<Marked, MarkFault> {
@@ -256,7 +270,7 @@ impl Engine {
         merge.run(marked).await
     }
 
-    /// The part of a cycle that changes things.
+    /// The part of a cycle that changes things. Answers whether containers wait for the next one.
     async fn act(
         &self,
         marked: &Marked,
@@ -264,10 +278,10 @@ impl Engine {
         containers: &[ContainerUse],
         report: &mut CollectReport,
         pace: &mut Pace,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         (report.condemned, report.swept) = (Amount::default(), Amount::default());
         if merged.revived > 0 {
-            return Ok(());
+            return Ok(true);
         }
         let mut named: HashMap<u64, u64> = std::mem::take(&mut merged.named);
         for frame in marked.holders.iter().filter_map(|holder| holder.frame) {
@@ -298,16 +312,25 @@ impl Engine {
             })
             .await?;
         self.inner.metrics.collections.inc();
-        Ok(())
+        Ok(reclaimed.unsettled)
     }
 
-    fn tell_alarms(&self, merged: &Merged) {
-        self.inner.metrics.revived_chunks.inc_by(merged.revived);
+    fn tell_alarms(&self, merged: &Merged, mode: CollectMode) {
         if merged.revived > 0 {
-            tracing::error!(
-                count = merged.revived,
-                "condemned chunks are in use; they were revived, and this cycle sweeps nothing: please report this"
-            );
+            let count = merged.revived;
+            match mode {
+                CollectMode::Cycle => {
+                    self.inner.metrics.revived_chunks.inc_by(count);
+                    tracing::error!(
+                        count,
+                        "condemned chunks are in use; they were revived, and this cycle sweeps nothing: please report this"
+                    );
+                }
+                CollectMode::DryRun => tracing::error!(
+                    count,
+                    "condemned chunks are in use; a collection will revive them: please report this"
+                ),
+            }
         }
         for (missing, snapshot) in &merged.missing_first {
             tracing::error!(

@@ -30,9 +30,15 @@ impl Engine {
     ) -> Result<BlockList, Error> {
         let snapshot = self.readable_snapshot(account, id).await?;
         let root = root_of(&snapshot)?;
-        let walk = blockmap::walk(&self.pages(snapshot.domain), root, from, limit)
-            .await
-            .map_err(|error| map_error(id, error))?;
+        let walk = blockmap::walk(&self.pages(snapshot.domain), root, from, limit).await;
+        let walk = match walk {
+            Ok(walk) => walk,
+            Err(error) => {
+                // The snapshot may have been deleted, and its pages collected, while we walked: then nothing is damaged.
+                self.readable_snapshot(account, id).await?;
+                return Err(map_error(id, error));
+            }
+        };
         Ok(BlockList {
             blocks: walk.entries,
             next: walk.next,

@@ -66,9 +66,15 @@ impl Engine {
             pages: limits::DIFF_PAGES,
         };
         let pages = self.pages(second.domain);
-        let diff = blockmap::diff(&pages, root_of(&first)?, root_of(&second)?, from, bound)
-            .await
-            .map_err(|error| map_error(second.id, error))?;
+        let diff = blockmap::diff(&pages, root_of(&first)?, root_of(&second)?, from, bound).await;
+        let diff = match diff {
+            Ok(diff) => diff,
+            Err(error) => {
+                // One of them may have been deleted, and its pages collected, while we walked: then nothing is damaged.
+                self.related(account, first.id, second.id).await?;
+                return Err(map_error(second.id, error));
+            }
+        };
         let changed = diff
             .changes
             .into_iter()

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub moved_chunks: Counter,
     /// Containers removed.
     pub removed_containers: Counter,
+    /// Containers that could not be given back and will be tried again. Anything but 0 deserves a look.
+    pub reclaims_failed: Counter,
 }
 
 impl Default for Metrics {
@@ -73,6 +75,7 @@ impl Default for Metrics {
             revived_chunks: Counter::default(),
             moved_chunks: Counter::default(),
             removed_containers: Counter::default(),
+            reclaims_failed: Counter::default(),
         }
     }
 }
@@ -171,6 +174,11 @@ impl Metrics {
             "removed_containers",
             "Containers removed",
             self.removed_containers.clone(),
+        );
+        registry.register(
+            "reclaims_failed",
+            "Containers that could not be given back yet",
+            self.reclaims_failed.clone(),
         );
     }
 }

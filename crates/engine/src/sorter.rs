@@ -3,18 +3,22 @@
 //! Records have a fixed size and begin with their key. They are gathered in memory up to a bound, sorted and written to a file of the
 //! scratch directory as a run; runs are merged when they are read. What fits into memory never touches a disk.
 //!
+//! Safety: a collection takes what is not in here for garbage. So a run knows how many records it has and what they hash to, and whoever reads
+//! it to its end compares: bytes that the disk lost are an error, never a shorter list.
+//!
 //! A run's file loses its name as soon as it is open: whatever ends the process leaves nothing behind. Sorting and all reading and writing
 //! of files is done on blocking threads.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of records gathered before they are written to a run. A mark has two sorters at a time.
+/// Bytes of records gathered before they are written to a run. A mark has three sorters at a time.
 pub(crate) const MEMORY_BYTES: usize = 32 << 20;
 
 /// Runs merged at a time: each has a buffer of [`BUFFER_BYTES`]. With more, they are merged into one first.
@@ -37,6 +41,32 @@ pub(crate) struct Sorter<const N: usize, const K: usize> {
 /// A sorted file.
 struct Run {
     file: File,
+    sum: Sum,
+}
+
+/// How many records there are, and what they hash to.
+#[derive(Clone, Default)]
+struct Sum {
+    records: u64,
+    hasher: DefaultHasher,
+}
+
+impl Sum {
+    fn add(&mut self, record: &[u8]) {
+        self.records += 1;
+        self.hasher.write(record);
+    }
+
+    fn matches(&self, other: &Sum) -> bool {
+        (self.records, self.hasher.finish()) == (other.records, other.hasher.finish())
+    }
+}
+
+/// A run that is being read.
+struct Reading {
+    file: BufReader<File>,
+    written: Sum,
+    read: Sum,
 }
 
 impl<const N: usize, const K: usize> Sorter<N, K> {
@@ -155,7 +185,7 @@ fn sort<const N: usize, const K: usize>(records: &mut Vec<[u8; N]>, combine: Com
 
 /// Reads several runs as one.
 struct Merge<const N: usize, const K: usize> {
-    runs: Vec<BufReader<File>>,
+    runs: Vec<Reading>,
     /// The next record of each run that is not at its end.
     heads: BinaryHeap<Reverse<(KeyFirst<N, K>, usize)>>,
     combine: Combine<N>,
@@ -193,26 +223,32 @@ impl<const N: usize, const K: usize> Merge<N, K> {
         };
         for mut run in runs {
             run.file.rewind()?;
-            merge
-                .runs
-                .push(BufReader::with_capacity(BUFFER_BYTES, run.file));
+            merge.runs.push(Reading {
+                file: BufReader::with_capacity(BUFFER_BYTES, run.file),
+                written: run.sum,
+                read: Sum::default(),
+            });
             merge.advance(merge.runs.len() - 1)?;
         }
         Ok(merge)
     }
 
     /// Puts the next record of this run among the heads.
-    fn advance(&mut self, run: usize) -> io::Result<()> {
-        let mut record = [0; N];
-        let mut filled = 0;
-        while filled < N {
-            match self.runs[run].read(&mut record[filled..])? {
-                0 if filled == 0 => return Ok(()),
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                bytes => filled += bytes,
-            }
+    fn advance(&mut self, number: usize) -> io::Result<()> {
+        let run = &mut self.runs[number];
+        if run.read.records == run.written.records {
+            return match run.read.matches(&run.written) {
+                true => Ok(()),
+                false => Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a sorted run does not hold what was written to it",
+                )),
+            };
         }
-        self.heads.push(Reverse((KeyFirst(record), run)));
+        let mut record = [0; N];
+        run.file.read_exact(&mut record)?;
+        run.read.add(&record);
+        self.heads.push(Reverse((KeyFirst(record), number)));
         Ok(())
     }
 
@@ -253,11 +289,14 @@ fn write_run<const N: usize>(
     records: impl Iterator<Item = io::Result<[u8; N]>>,
 ) -> io::Result<Run> {
     let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, nameless_file(scratch)?);
+    let mut sum = Sum::default();
     for record in records {
-        out.write_all(&record?)?;
+        let record = record?;
+        out.write_all(&record)?;
+        sum.add(&record);
     }
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    Ok(Run { file })
+    Ok(Run { file, sum })
 }
 
 /// A new file without a name.
@@ -342,6 +381,26 @@ mod tests {
             })
             .collect();
         check(&records, 600);
+    }
+
+    #[test]
+    fn a_run_that_lost_bytes_is_an_error_and_not_a_shorter_list() {
+        let scratch = tempfile::tempdir().unwrap();
+        let records = || (0..100_u8).map(|n| Ok([n, 0, 1]));
+        for damage in [None, Some(true), Some(false)] {
+            let mut run = write_run(scratch.path(), records()).unwrap();
+            match damage {
+                None => {}
+                Some(true) => run.file.set_len(150).unwrap(),
+                Some(false) => {
+                    run.file.seek(io::SeekFrom::Start(99)).unwrap();
+                    run.file.write_all(&[0; 3]).unwrap();
+                }
+            }
+            let merge = Merge::<3, 2>::new(vec![run], add).unwrap();
+            let read = merge.collect::<io::Result<Vec<_>>>();
+            assert_eq!(read.is_ok(), damage.is_none(), "{damage:?}: {read:?}");
+        }
     }
 
     #[test]

@@ -198,7 +198,13 @@ fn holds_only_zeros(file: &dyn SegmentReader) -> io::Result<bool> {
 }
 
 fn scan(shared: &Shared, status: ContainerStatus) -> Result<RecoveredSegment, Error> {
-    let found = scan_from(shared, status, SEGMENT_HEADER_BYTES as u64, usize::MAX)?;
+    let found = scan_from(
+        shared,
+        status,
+        SEGMENT_HEADER_BYTES as u64,
+        usize::MAX,
+        Unreadable::Fails,
+    )?;
     tracing::info!(
         name = layout::segment_name(status.id, status.kind),
         frames = found.frames.len(),
@@ -220,8 +226,20 @@ pub(crate) fn frames(
     from: u64,
     limit: usize,
 ) -> Result<Vec<FoundFrame>, Error> {
-    let from = from.max(SEGMENT_HEADER_BYTES as u64);
-    Ok(scan_from(shared, status, from, limit)?.frames)
+    let mut next = Some(from.max(SEGMENT_HEADER_BYTES as u64));
+    let mut frames = Vec::new();
+    while let Some(from) = next.filter(|_| frames.len() < limit) {
+        let found = scan_from(
+            shared,
+            status,
+            from,
+            limit - frames.len(),
+            Unreadable::IsSkipped,
+        )?;
+        frames.extend(found.frames);
+        next = found.next;
+    }
+    Ok(frames)
 }
 
 fn scan_from(
@@ -229,6 +247,7 @@ fn scan_from(
     status: ContainerStatus,
     from: u64,
     limit: usize,
+    unreadable: Unreadable,
 ) -> Result<Scanned, Error> {
     let name = layout::segment_name(status.id, status.kind);
     let file = shared
@@ -240,7 +259,7 @@ fn scan_from(
         file: file.as_ref(),
         container: status.id,
         kind: status.kind,
-        unreadable: Unreadable::Fails,
+        unreadable,
     };
     scan.run(from, limit).map_err(failed("scanning a segment"))
 }

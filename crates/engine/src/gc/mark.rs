@@ -11,7 +11,10 @@
 //!   its base root or as its root, all of them are read, or stamped.
 //! - A page that cannot be read hides references. Who collects stops there; who audits goes on and says so.
 //!
-//! Each distinct page is read once, whatever the number of snapshots that share it; memory is two sorters and a list of snapshots.
+//! - All this rests on views being serializable, as [`catalog::Db`] promises: one that could see the delete of a parent and not the start of
+//!   its child would lose data.
+//!
+//! Each distinct page is read once, whatever the number of snapshots that share it; memory is three sorters and a list of snapshots.
 
 use super::pace::Pace;
 use super::reference::{Owner, Reference, Sorted, Sorter, combine};
@@ -23,7 +26,7 @@ use catalog::snapshots::{MapHolder, State};
 use catalog::{Db, DbExt};
 use chunkstore::{ChunkKind, ChunkStore};
 use prometheus_client::metrics::counter::Counter;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use types::{Digest, Domain, SnapshotId};
@@ -33,9 +36,6 @@ const ROWS: u32 = 5_000;
 
 /// Pages read at a time: what a page loader takes in one call.
 const PAGES: usize = 128;
-
-/// Unreadable pages remembered.
-const UNREADABLE_MAX: usize = 1_000;
 
 /// What a mark works on.
 pub(crate) struct Mark {
@@ -54,15 +54,6 @@ pub(crate) enum Unreadable {
     Stop(Counter),
     /// Go on without what they refer to.
     Skip,
-}
-
-/// A page that cannot be read.
-#[derive(Clone, Debug)]
-pub(crate) struct UnreadablePage {
-    pub(crate) domain: Domain,
-    pub(crate) page: Digest,
-    pub(crate) owner: Owner,
-    pub(crate) reason: String,
 }
 
 /// Why there is no mark.
@@ -86,10 +77,8 @@ pub(crate) struct Marked {
     pub(crate) numbers: HashMap<SnapshotId, u32>,
     /// Pages read.
     pub(crate) pages_read: u64,
-    /// The first pages that were skipped.
-    pub(crate) unreadable: Vec<UnreadablePage>,
-    /// How many were skipped.
-    pub(crate) unreadable_count: u64,
+    /// Domains with pages that were skipped.
+    pub(crate) unreadable: BTreeSet<Domain>,
 }
 
 impl Mark {
@@ -99,8 +88,7 @@ impl Mark {
             all: self.sorter(),
             numbers: HashMap::new(),
             pages_read: 0,
-            unreadable: Vec::new(),
-            unreadable_count: 0,
+            unreadable: BTreeSet::new(),
         };
         self.pace.step("reading put entries");
         self.read_entries(&mut run).await?;
@@ -152,7 +140,6 @@ impl Mark {
             numbers: run.numbers,
             pages_read: run.pages_read,
             unreadable: run.unreadable,
-            unreadable_count: run.unreadable_count,
         })
     }
 
@@ -242,8 +229,8 @@ impl Mark {
                         Err(blockmap::Error::Load(PageFault::Catalog(error))) => {
                             return Err(error.into());
                         }
-                        Err(error) => {
-                            run.skip(page, &error);
+                        Err(_) => {
+                            run.unreadable.insert(domain);
                             found.push(None);
                         }
                     }
@@ -282,8 +269,7 @@ struct Run {
     all: Sorter,
     numbers: HashMap<SnapshotId, u32>,
     pages_read: u64,
-    unreadable: Vec<UnreadablePage>,
-    unreadable_count: u64,
+    unreadable: BTreeSet<Domain>,
 }
 
 impl Run {
@@ -310,17 +296,5 @@ impl Run {
             self.all.push(reference.encode()).await?;
         }
         Ok(())
-    }
-
-    fn skip(&mut self, page: &Reference, error: &blockmap::Error<PageFault>) {
-        self.unreadable_count += 1;
-        if self.unreadable.len() < UNREADABLE_MAX {
-            self.unreadable.push(UnreadablePage {
-                domain: page.domain,
-                page: page.digest,
-                owner: page.owner,
-                reason: crate::error::chain(error),
-            });
-        }
     }
 }

@@ -28,7 +28,7 @@ use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::containers::ContainerUse;
 use catalog::{DbExt, Location, Txn};
 use chunkstore::{ChunkKind, ContainerId, ContainerKind, ContainerState, FoundFrame, NewChunk};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Frames looked at in one step.
@@ -40,6 +40,8 @@ pub(crate) struct Reclaimed {
     pub(crate) leaked: Amount,
     pub(crate) moved: Amount,
     pub(crate) removed: Amount,
+    /// Whether containers were closed that the next cycle may give back.
+    pub(crate) unsettled: bool,
 }
 
 /// Why containers could not be given back. What was done stays done.
@@ -91,8 +93,21 @@ impl Engine {
             if state == Some(ContainerState::Sealed) {
                 self.set_state(id, ContainerState::Sealed, ContainerState::Closed)
                     .await?;
+                total.unsettled = true;
             } else if state.is_some_and(ContainerState::is_complete) {
-                self.reclaim_closed(seen, named, pace, &mut total).await?;
+                match self.reclaim_closed(seen, named, pace, &mut total).await {
+                    Ok(()) => {}
+                    // One that cannot be read or written does not keep the others from it.
+                    Err(ReclaimFault::Chunks(error)) => {
+                        self.inner.metrics.reclaims_failed.inc();
+                        tracing::error!(
+                            container = id,
+                            error = chain(&error),
+                            "a container could not be given back; the next collection tries again"
+                        );
+                    }
+                    Err(fault @ ReclaimFault::Catalog(_)) => return Err(fault),
+                }
             }
             pace.done(1).await;
         }
@@ -110,24 +125,28 @@ impl Engine {
         let Some(now) = self.container(id).await? else {
             return Ok(());
         };
+        // Names only leave a closed container, so there are at most as many as were seen.
         let seen_named = named.get(&id).copied().unwrap_or(0);
-        if (now.live_bytes == 0) != (seen_named == 0) && now.live_bytes == 0 {
+        let Some(live_bytes) = u64::try_from(now.live_bytes)
+            .ok()
+            .filter(|live_bytes| *live_bytes <= seen_named)
+        else {
             tracing::error!(
                 container = id,
+                live_bytes = now.live_bytes,
                 seen_named,
-                "the catalog counts no live bytes in a container whose frames have names; it is kept: run an audit"
+                "the catalog miscounts what lives in a container, which is kept: run an audit"
             );
             return Ok(());
-        }
-        if now.live_bytes == 0 {
+        };
+        if live_bytes == 0 && seen_named == 0 {
             return self.remove(&now, total).await;
         }
         if state(now.container.state) == Some(ContainerState::Closed) {
             self.settle(&now, pace, total).await?;
         }
         let is_pages = now.container.kind == ContainerKind::Pages as u8;
-        let mostly_garbage =
-            now.live_bytes * 100 < now.container.bytes * limits::COMPACT_BELOW_PERCENT;
+        let mostly_garbage = live_bytes * 100 < now.container.bytes * limits::COMPACT_BELOW_PERCENT;
         if is_pages && mostly_garbage {
             let moved = self.compact(id, pace).await?;
             total.moved.count += moved.count;
@@ -368,16 +387,21 @@ async fn free_unnamed(txn: &mut dyn Txn, frames: &[FoundFrame]) -> Result<Amount
         .map(|frame| (frame.id.domain, frame.id.name))
         .collect();
     let records = catalog::chunks::find(txn, &keys).await?;
-    let (mut freed, mut unnamed) = (Amount::default(), Vec::new());
+    let mut unnamed = Vec::new();
     for frame in frames {
         let location = catalog_location(frame.location);
         let record = records.get(&(frame.id.domain, frame.id.name));
         if record.is_none_or(|record| record.location != location) {
-            freed.add(u64::from(location.length));
             unnamed.push(location);
         }
     }
-    catalog::containers::insert_frees(txn, &unnamed).await?;
+    let mut freed = Amount::default();
+    for location in unnamed {
+        // Those that were swept, and only wait to be freed, are noted already.
+        if catalog::containers::insert_frees(txn, &[location]).await? == 1 {
+            freed.add(u64::from(location.length));
+        }
+    }
     Ok(freed)
 }
 
@@ -401,6 +425,7 @@ async fn rename(
         .collect();
     let records = catalog::chunks::find(txn, &keys).await?;
     let mut written = Vec::new();
+    let (mut left, mut reached) = (BTreeMap::<u64, u64>::new(), BTreeMap::<u64, u64>::new());
     for (named, from, stored) in moves {
         let to = catalog_location(stored.location);
         if !nameable.contains(&to.container) {
@@ -423,9 +448,15 @@ async fn rename(
         };
         if renamed {
             moved.add(u64::from(from.length));
-            catalog::containers::sub_live(txn, from.container, u64::from(from.length)).await?;
-            catalog::containers::add_live(txn, to.container, u64::from(to.length)).await?;
+            *left.entry(from.container).or_default() += u64::from(from.length);
+            *reached.entry(to.container).or_default() += u64::from(to.length);
         }
+    }
+    for (container, bytes) in left {
+        catalog::containers::sub_live(txn, container, bytes).await?;
+    }
+    for (container, bytes) in reached {
+        catalog::containers::add_live(txn, container, bytes).await?;
     }
     catalog::chunks::put(txn, &written).await?;
     Ok(moved)

@@ -156,6 +156,8 @@ pub async fn a_read_cannot_change_anything(db: &dyn Db) {
             "{sql}: {refused:?}"
         );
     }
+    let begun = db.view(|txn| txn.begin_epoch()).await;
+    assert!(matches!(begun, Err(Error::Statement { .. })), "{begun:?}");
     let held = db.view(|txn| txn.hold_epoch_shared()).await;
     assert!(matches!(held, Err(Error::Statement { .. })), "{held:?}");
     assert_eq!(number(db, "SELECT count(*) FROM fixed").await, 0);
@@ -423,9 +425,12 @@ pub async fn who_holds_the_epoch_is_waited_for(db: &dyn Db) {
     }));
     let begin_cycles = async {
         let mut older_rows = Vec::new();
-        for epoch in 1_i64..=15 {
-            let next = "UPDATE meta SET number = $1 WHERE name = 'epoch'";
-            run(db, next, vec![epoch.into()]).await;
+        for expected in 1_i64..=15 {
+            let epoch = db
+                .transact(|txn| txn.begin_epoch())
+                .await
+                .expect("an epoch");
+            assert_eq!(epoch, expected);
             let older = "SELECT count(*) FROM stamped WHERE epoch < $1";
             let found = query(db, older, vec![epoch.into()]).await.expect("a count");
             older_rows.push((epoch, found[0].int(0, "stamped").expect("a count")));

@@ -1,6 +1,6 @@
 //! One connection to PostgreSQL, and one body under way on it: statements and values.
 
-use super::super::{Access, Txn, check_params, epoch_of};
+use super::super::{Access, NEXT_EPOCH, SELECT_EPOCH, Txn, check_params, epoch_of};
 use super::faults::{self, Fault};
 use crate::{Error, Row, Value};
 use bytes::BytesMut;
@@ -12,7 +12,14 @@ use tokio_postgres::{Client, Statement};
 /// Prepared statements kept for each connection. Texts are few (see [`crate::Batch`]); the limit only bounds what a bug could do.
 const STATEMENTS_MAX: usize = 512;
 
-/// A lock that the transaction which sets the epoch has to wait for.
+/// The transaction that begins the next epoch has to wait for this lock. It has a fair queue: without it, share locks of the row would
+/// overtake that transaction for ever. The number is only this program's own.
+const SHARE_TURN: &str = "SELECT pg_advisory_xact_lock_shared(4987112960157741)";
+
+/// The other side of [`SHARE_TURN`].
+const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(4987112960157741)";
+
+/// The row is locked too: who waited for the turn began before the epoch that was set meanwhile, and must not read the old one.
 const HOLD_EPOCH: &str = "SELECT number FROM meta WHERE name = 'epoch' FOR SHARE";
 
 type BoxError = Box<dyn std::error::Error + Sync + Send>;
@@ -179,11 +186,28 @@ impl Txn for PostgresTxn<'_> {
             self.check()?;
             let result = match self.access {
                 Access::Read => Err(super::super::epoch_in_read().into()),
-                Access::Write => self.session.query(HOLD_EPOCH, &[]).await,
+                Access::Write => match self.session.control(SHARE_TURN).await {
+                    Ok(()) => self.session.query(HOLD_EPOCH, &[]).await,
+                    Err(fault) => Err(fault),
+                },
             };
             let rows = self.note(result)?;
             let epoch = epoch_of(&rows).map_err(Fault::from);
             self.note(epoch)
+        })
+    }
+
+    fn begin_epoch(&mut self) -> BoxFuture<'_, Result<i64, Error>> {
+        Box::pin(async move {
+            self.check()?;
+            let turn = match self.access {
+                Access::Read => Err(super::super::epoch_in_read().into()),
+                Access::Write => self.session.control(TAKE_TURN).await,
+            };
+            self.note(turn)?;
+            self.execute(NEXT_EPOCH, Vec::new()).await?;
+            let rows = self.query(SELECT_EPOCH, Vec::new()).await?;
+            epoch_of(&rows)
         })
     }
 }

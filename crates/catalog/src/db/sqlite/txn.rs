@@ -4,7 +4,9 @@
 //! the connection.
 
 use super::dialect::{Dialect, TEXTS_MAX};
-use crate::db::{Access, Outcome, SELECT_EPOCH, Work, check_params, epoch_in_read, epoch_of};
+use crate::db::{
+    Access, NEXT_EPOCH, Outcome, SELECT_EPOCH, Work, check_params, epoch_in_read, epoch_of,
+};
 use crate::{Error, Row, Txn, Value};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -137,6 +139,13 @@ impl Txn for SqliteTxn<'_> {
             epoch_of(&rows)
         });
         ready(result).boxed()
+    }
+
+    fn begin_epoch(&mut self) -> BoxFuture<'_, Result<i64, Error>> {
+        Box::pin(async move {
+            self.execute(NEXT_EPOCH, Vec::new()).await?;
+            self.hold_epoch_shared().await
+        })
     }
 }
 
