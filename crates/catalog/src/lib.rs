@@ -4,6 +4,7 @@
 //! shared dialect of DESIGN 2.2. One file holds the schema; statements live beside the record they serve.
 
 pub mod accounts;
+pub mod audit;
 pub mod chunks;
 pub mod client_tokens;
 pub mod containers;

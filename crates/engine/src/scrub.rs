@@ -399,7 +399,8 @@ impl Engine {
             }
         }
         let keys: BTreeSet<ChunkKey> = records.iter().map(ChunkRecord::key).collect();
-        let reach = touched::reach(&*self.inner.db, &*self.inner.chunks, &keys).await?;
+        let (db, chunks) = (&*self.inner.db, &*self.inner.chunks);
+        let reach = touched::reach(db, chunks, &keys, &BTreeSet::new()).await?;
         let mut touches = reach.touches;
         let mut damaged: Vec<_> = records
             .iter()

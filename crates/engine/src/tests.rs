@@ -1,5 +1,6 @@
 //! The verbs against a real catalog and real segment files.
 
+mod audit;
 mod damage;
 mod gc;
 mod lineage;

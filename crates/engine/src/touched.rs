@@ -5,7 +5,9 @@
 //!
 //! - A page whose subtree holds no damage is remembered and not read again, however many maps share it. That memory is bounded; beyond it
 //!   pages are read again.
-//! - A page that is damaged, or that turns out to be unreadable, touches every block index that it covers, as far as the volume goes.
+//! - A page that is damaged, or that turns out to be unreadable, touches every block index that it covers, as far as the volume goes. One that
+//!   can be read all the same is looked into, for what else there is.
+//! - A listed page of a snapshot that is being finished covers nothing yet: its extent is empty and names the snapshot.
 //! - What a pending snapshot inherits counts as touched, also where a put has replaced the block.
 //! - Requests go on meanwhile: what was found in a snapshot counts only if the snapshot has the same block map afterwards. One
 //!   that was deleted is touched by nothing; one that was completed is looked at once more.
@@ -18,6 +20,7 @@ use catalog::chunks::{ChunkKey, ChunkRecord};
 use catalog::snapshots::{MapHolder, SnapshotRecord, State};
 use catalog::{Db, DbExt};
 use chunkstore::{ChunkId, ChunkKind, ChunkStore};
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -67,12 +70,16 @@ pub(crate) struct Reach {
     pub(crate) unreadable: BTreeMap<ChunkKey, String>,
 }
 
-/// Finds what these chunks touch. They are held in memory, so the caller bounds them.
+/// Finds what these chunks touch, and what else cannot be read in their domains and in these. They are held in memory, so the caller
+/// bounds them.
 pub(crate) async fn reach(
     db: &dyn Db,
     chunks: &dyn ChunkStore,
     damaged: &BTreeSet<ChunkKey>,
+    domains: &BTreeSet<Domain>,
 ) -> Result<Reach, Fault> {
+    let mut domains = domains.clone();
+    domains.extend(damaged.iter().map(|(domain, _)| *domain));
     let mut walker = Walker {
         db,
         chunks,
@@ -80,10 +87,11 @@ pub(crate) async fn reach(
         clean: Clean::default(),
         reach: Reach::default(),
     };
-    if !damaged.is_empty() {
+    if !domains.is_empty() {
         // In the order in which references move.
         walker.look_at_put_entries().await?;
-        walker.look_at_maps().await?;
+        walker.look_at_listed_pages().await?;
+        walker.look_at_maps(&domains).await?;
     }
     for touches in walker.reach.touches.values_mut() {
         touches.sort();
@@ -138,8 +146,7 @@ struct Open {
 }
 
 impl Walker<'_> {
-    async fn look_at_maps(&mut self) -> Result<(), Fault> {
-        let domains: BTreeSet<Domain> = self.damaged.iter().map(|(domain, _)| *domain).collect();
+    async fn look_at_maps(&mut self, domains: &BTreeSet<Domain>) -> Result<(), Fault> {
         let mut after = None;
         loop {
             let holders = self.db.view(move |txn| {
@@ -222,20 +229,20 @@ impl Walker<'_> {
             if self.clean.contains(domain, digest) {
                 continue;
             }
+            let damaged = self.damaged.contains(&key);
             // A page may be there twice, so what was loaded stays.
-            let page = match open.loaded.get(&digest) {
-                Some(Ok(page)) if !self.damaged.contains(&key) => page.clone(),
-                Some(Err(reason)) => {
-                    open.dirty = true;
+            let loaded = open.loaded.get(&digest);
+            if damaged || matches!(loaded, Some(Err(_))) {
+                open.dirty = true;
+                found.touch(key, first, entries_max(level));
+            }
+            let page = match loaded {
+                Some(Ok(page)) => page.clone(),
+                Some(Err(reason)) if !damaged => {
                     found.unreadable(key, reason);
-                    found.touch(key, first, entries_max(level));
                     continue;
                 }
-                Some(Ok(_)) | None => {
-                    open.dirty = true;
-                    found.touch(key, first, entries_max(level));
-                    continue;
-                }
+                Some(Err(_)) | None => continue,
             };
             if level == 0 {
                 let dirty = self.look_at_leaf(&mut found, domain, &page, first);
@@ -272,36 +279,24 @@ impl Walker<'_> {
         dirty
     }
 
-    /// The pages of these that are neither clean nor damaged, or why they cannot be read.
+    /// The pages of these that are not clean, or why they cannot be read.
     async fn load(
         &self,
         domain: Domain,
         level: u8,
         pages: &[Digest],
     ) -> Result<HashMap<Digest, Result<Page, String>>, Fault> {
-        let wanted: BTreeSet<Digest> = pages
+        let wanted = pages
             .iter()
-            .filter(|page| {
-                !self.clean.contains(domain, **page)
-                    && !self.damaged.contains(&(domain, ChunkName::plain(**page)))
-            })
-            .copied()
-            .collect();
-        let keys = wanted.iter().map(|page| (domain, ChunkName::plain(*page)));
-        let records = find(self.db, keys.collect()).await?;
-        let reads = wanted.into_iter().map(|page| {
-            let record = records.get(&(domain, ChunkName::plain(page))).copied();
-            async move {
-                let read = read_page(self.db, self.chunks, domain, page, level, record).await?;
-                Ok::<_, Fault>((page, read))
-            }
-        });
-        // Collected first: the compiler cannot see that a closure over borrowed records may move between threads.
-        let reads: Vec<_> = reads.collect();
-        stream::iter(reads)
-            .buffer_unordered(READS)
-            .try_collect()
-            .await
+            .filter(|page| !self.clean.contains(domain, **page));
+        load_pages(
+            self.db,
+            self.chunks,
+            domain,
+            level,
+            wanted.copied().collect(),
+        )
+        .await
     }
 
     async fn look_at_put_entries(&mut self) -> Result<(), Fault> {
@@ -323,6 +318,30 @@ impl Walker<'_> {
                 if self.damaged.contains(&key) {
                     let touches = self.reach.touches.entry(key).or_default();
                     touches.add(entry.snapshot, entry.index, 1);
+                }
+            }
+        }
+    }
+
+    async fn look_at_listed_pages(&mut self) -> Result<(), Fault> {
+        let mut after = None;
+        loop {
+            let pages = self.db.view(move |txn| {
+                Box::pin(async move { catalog::put_entries::pages_after(txn, after, ROWS).await })
+            });
+            let pages = pages.await?;
+            let Some(last) = pages.last() else {
+                return Ok(());
+            };
+            after = Some((last.snapshot, last.digest));
+            for page in &pages {
+                let Some((domain, State::Open | State::Sealed)) = page.held_by else {
+                    continue;
+                };
+                let key = (domain, ChunkName::plain(page.digest));
+                if self.damaged.contains(&key) {
+                    let touches = self.reach.touches.entry(key).or_default();
+                    touches.add(page.snapshot, 0, 0);
                 }
             }
         }
@@ -440,6 +459,32 @@ pub(crate) async fn find(
         Box::pin(async move { catalog::chunks::find(txn, &keys).await })
     })
     .await
+}
+
+/// Pages of block maps by their digests, or why they cannot be read.
+pub(crate) async fn load_pages(
+    db: &dyn Db,
+    chunks: &dyn ChunkStore,
+    domain: Domain,
+    level: u8,
+    pages: BTreeSet<Digest>,
+) -> Result<HashMap<Digest, Result<Page, String>>, Fault> {
+    let keys = pages.iter().map(|page| (domain, ChunkName::plain(*page)));
+    let records = find(db, keys.collect()).await?;
+    let reads = pages.into_iter().map(|page| {
+        let record = records.get(&(domain, ChunkName::plain(page))).copied();
+        async move {
+            let read = read_page(db, chunks, domain, page, level, record).await?;
+            Ok::<_, Fault>((page, read))
+        }
+        .boxed()
+    });
+    // Collected and boxed: of what they are made, the compiler cannot tell that it may change threads.
+    let reads: Vec<_> = reads.collect();
+    stream::iter(reads)
+        .buffer_unordered(READS)
+        .try_collect()
+        .await
 }
 
 /// Reads a page of a block map, without marking anything; on a mismatch once more by its record of now, since the chunk may have

@@ -296,7 +296,7 @@ async fn a_snapshots_own_frame_is_stored_anew_from_its_record() {
     assert_eq!(test.rows(MISCOUNTED).await, 0);
 }
 
-async fn frame_of(test: &TestEngine, id: SnapshotId) -> catalog::Location {
+pub(super) async fn frame_of(test: &TestEngine, id: SnapshotId) -> catalog::Location {
     let record = test
         .db
         .view(move |txn| Box::pin(async move { catalog::snapshots::get(txn, id).await }));
