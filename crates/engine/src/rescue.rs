@@ -14,13 +14,15 @@
 //! Invariants
 //! - R1: segments are only read. The new catalog is built from nothing, so a rebuild that was cut off is begun anew.
 //! - R2: `live_bytes` of each container is exact at every commit; container ids go on above every id ever seen.
-//! - R3: memory is bounded by a batch of frames, the memory of the page walk, and one small record for each snapshot that a report lists.
+//! - R3: memory is bounded by a batch of frames, that of the sort and of the page walk, and one small record for each snapshot that a
+//!   report lists.
 //!
 //! Failure: bad sectors, torn frames and flipped bits are counted and passed by. Segments of two stores, a renamed segment or one of
 //! a newer format stop the rebuild before anything is written: a person has to look.
 
 mod blocks;
 mod error;
+mod frames;
 mod maps;
 mod records;
 mod takeover;
@@ -35,9 +37,11 @@ use crate::scrub::Touched;
 use catalog::{Db, DbExt, meta};
 use chunkstore::salvage::{FoundHeader, Salvage, SegmentFile};
 use chunkstore::{ChunkKind, ChunkStore, ContainerKind, ReadOnlyStore, SegmentIo};
+use frames::Frames;
 use records::Gathering;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use takeover::Takeover;
 use types::{AccountId, SnapshotId, UnixMillis};
@@ -148,6 +152,8 @@ pub struct RebuildOptions {
     pub depth: RebuildDepth,
     /// What becomes of incomplete snapshots.
     pub incomplete: Incomplete,
+    /// A directory for what is sorted and does not fit into memory: 70 bytes for each frame.
+    pub scratch: Arc<Path>,
     /// What is left of the old catalog.
     pub old: Option<OldCatalog>,
     /// The time, for what has lost its own.
@@ -244,6 +250,7 @@ pub async fn rebuild(options: RebuildOptions) -> Result<RebuildReport, RescueErr
         depth: options.depth,
         epoch,
         now: options.now,
+        frames: Frames::new(Arc::clone(&options.scratch)),
         report: &mut report,
     };
     for (number, file) in survey.files.iter().enumerate() {
@@ -255,6 +262,9 @@ pub async fn rebuild(options: RebuildOptions) -> Result<RebuildReport, RescueErr
         ));
         gathering.segment(file).await?;
     }
+    let frames = gathering.frames;
+    (options.tell)("all segments are read; writing the records of their chunks");
+    frames.write(&**db, &*chunks, epoch, &mut report).await?;
     if options.incomplete != Incomplete::NotLookedFor {
         maps::check(&options, &*chunks, &takeover, &mut report).await?;
     }

@@ -11,6 +11,9 @@ pub enum RescueError {
     /// Segments cannot be read.
     #[error(transparent)]
     Chunks(#[from] chunkstore::Error),
+    /// What memory does not hold cannot be sorted.
+    #[error("sorting in the scratch directory failed")]
+    Scratch(#[from] std::io::Error),
     /// Nothing tells which store there is.
     #[error(
         "no segment with a readable header or frame was found among {files} segment files: is this the right directory?"

@@ -1,29 +1,33 @@
 //! From the frames of a segment to the records of a catalog.
 //!
-//! Each batch of frames becomes one transaction: chunk records, snapshot records, and the live bytes of the containers that gain or
-//! lose a name by them.
+//! Snapshots are written as they are found, each with the live bytes of the container that its frame is in. Frames of chunks are gathered
+//! first, and written in order once all segments are read (`frames.rs`).
 
+use super::frames::Frames;
 use super::{BATCH, RebuildDepth, RebuildReport, RescueError};
 use crate::SnapshotFrame;
 use crate::error::chain;
-use crate::pages::{catalog_location, store_location};
-use crate::touched::{find, is_damage};
+use crate::pages::catalog_location;
+use crate::touched::is_damage;
 use blockmap::empty_root;
 use bytes::Bytes;
-use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
+use catalog::chunks::{ChunkRecord, ChunkState};
 use catalog::containers::ContainerRecord;
 use catalog::snapshots::{Finished, Promise, SnapshotRecord, State};
 use catalog::{Db, DbExt, Txn};
 use chunkstore::salvage::{Gap, GapReason, Salvage, SalvagedPart, SegmentFile};
-use chunkstore::{ChunkId, ChunkKind, ChunkStore, Codec, ContainerState, FoundFrame};
+use chunkstore::{ChunkKind, ChunkStore, ContainerState, FoundFrame};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::limits::TIMEOUT_MINUTES_DEFAULT;
 use types::{Digest, UnixMillis};
 
 /// Frames read at a time.
 const READS: usize = 8;
+
+/// Stored bytes up to which a digest is computed where it is wanted: a page takes some microseconds.
+const INLINE_BYTES_MAX: u32 = 16 << 10;
 
 /// Gathers records, segment by segment.
 pub(super) struct Gathering<'a> {
@@ -33,11 +37,9 @@ pub(super) struct Gathering<'a> {
     pub(super) depth: RebuildDepth,
     pub(super) epoch: i64,
     pub(super) now: UnixMillis,
+    pub(super) frames: Frames,
     pub(super) report: &'a mut RebuildReport,
 }
-
-/// Frames that lose or gain a name, as bytes of their containers.
-type Live = BTreeMap<u64, (u64, u64)>;
 
 impl Gathering<'_> {
     /// Makes the records of one segment.
@@ -93,31 +95,10 @@ impl Gathering<'_> {
     }
 
     async fn chunk_frames(&mut self, frames: Vec<FoundFrame>) -> Result<(), RescueError> {
-        let keys = frames.iter().map(|frame| key(&frame.id)).collect();
-        let known = find(self.db, keys).await?;
-        let mut chosen: HashMap<ChunkKey, ChunkRecord> = HashMap::new();
         for record in self.judged(frames).await? {
-            let key = record.key();
-            let rival = chosen.get(&key).or(known.get(&key)).copied();
-            let Some(rival) = rival else {
-                chosen.insert(key, record);
-                continue;
-            };
-            self.report.duplicates += 1;
-            let rival = self.proved(rival).await?;
-            let winner = match rival.state {
-                ChunkState::Live => rival,
-                _ => match self.proved(record).await? {
-                    better @ ChunkRecord {
-                        state: ChunkState::Live,
-                        ..
-                    } => better,
-                    _ => rival,
-                },
-            };
-            chosen.insert(key, winner);
+            self.frames.push(&record).await?;
         }
-        self.write_chunks(&known, chosen).await
+        Ok(())
     }
 
     /// The records of frames, those that are to be read with what that says of them.
@@ -135,61 +116,6 @@ impl Gathering<'_> {
             Ok(ChunkRecord { state, ..record })
         });
         stream::iter(reads).buffered(READS).try_collect().await
-    }
-
-    /// A record whose bytes have been looked at, now or before.
-    async fn proved(&self, record: ChunkRecord) -> Result<ChunkRecord, RescueError> {
-        if record.state == ChunkState::Damaged {
-            return Ok(record);
-        }
-        let Some(frame) = frame_of(&record) else {
-            return Ok(record);
-        };
-        Ok(match examine(self.chunks, &frame).await? {
-            Ok(_) => record,
-            Err(_) => ChunkRecord {
-                state: ChunkState::Damaged,
-                ..record
-            },
-        })
-    }
-
-    async fn write_chunks(
-        &mut self,
-        known: &HashMap<ChunkKey, ChunkRecord>,
-        chosen: HashMap<ChunkKey, ChunkRecord>,
-    ) -> Result<(), RescueError> {
-        let mut live = Live::new();
-        let report = &mut *self.report;
-        for (key, record) in &chosen {
-            let before = known.get(key);
-            if let Some(before) = before {
-                live.entry(before.location.container).or_default().1 +=
-                    u64::from(before.location.length);
-                report.chunks.bytes -= u64::from(before.location.length);
-                report.damaged -= u64::from(before.state == ChunkState::Damaged);
-            } else {
-                report.chunks.count += 1;
-            }
-            live.entry(record.location.container).or_default().0 +=
-                u64::from(record.location.length);
-            report.chunks.bytes += u64::from(record.location.length);
-            report.damaged += u64::from(record.state == ChunkState::Damaged);
-        }
-        // In the order of the table, so that rows that lie together are written together.
-        let mut records: Vec<ChunkRecord> = chosen.into_values().collect();
-        records.sort_by_key(|record| (record.domain, record.name));
-        let work = Arc::new((records, live));
-        self.db
-            .transact(move |txn| {
-                let work = Arc::clone(&work);
-                Box::pin(async move {
-                    catalog::chunks::put(txn, &work.0).await?;
-                    count_live(txn, &work.1).await
-                })
-            })
-            .await?;
-        Ok(())
     }
 
     async fn snapshot_frames(&mut self, frames: Vec<FoundFrame>) -> Result<(), RescueError> {
@@ -270,15 +196,18 @@ pub(super) async fn examine(
         Err(error) => return Err(error.into()),
     };
     let expected = frame.digest;
-    blocking(move || {
+    let judge = move || {
         let found = Digest::of(&bytes);
-        Ok(if found == expected {
+        if found == expected {
             Ok(bytes)
         } else {
             Err(format!("the digest of its bytes is {found}"))
-        })
-    })
-    .await
+        }
+    };
+    if frame.stored_bytes <= INLINE_BYTES_MAX {
+        return Ok(judge());
+    }
+    blocking(move || Ok(judge())).await
 }
 
 /// Writes the record of a snapshot, unless a newer frame of it has been found.
@@ -344,18 +273,15 @@ pub(super) async fn remove_snapshot(
     catalog::containers::sub_live(txn, frame.container, u64::from(frame.length)).await
 }
 
-async fn count_live(txn: &mut dyn Txn, live: &Live) -> Result<(), catalog::Error> {
-    for (container, (gained, lost)) in live {
-        catalog::containers::add_live(txn, *container, *gained).await?;
-        if *lost > 0 {
-            catalog::containers::sub_live(txn, *container, *lost).await?;
-        }
+/// Adds the bytes of frames that have got a name to their containers.
+pub(super) async fn count_live(
+    txn: &mut dyn Txn,
+    live: &BTreeMap<u64, u64>,
+) -> Result<(), catalog::Error> {
+    for (container, bytes) in live {
+        catalog::containers::add_live(txn, *container, *bytes).await?;
     }
     Ok(())
-}
-
-fn key(id: &ChunkId) -> ChunkKey {
-    (id.domain, id.name)
 }
 
 fn record(frame: &FoundFrame, epoch: i64) -> ChunkRecord {
@@ -370,25 +296,4 @@ fn record(frame: &FoundFrame, epoch: i64) -> ChunkRecord {
         data_key: 0,
         epoch,
     }
-}
-
-/// The frame that a record names, in a plain domain, where the name is the digest.
-fn frame_of(record: &ChunkRecord) -> Option<FoundFrame> {
-    let kind = match record.kind {
-        1 => ChunkKind::Block,
-        2 => ChunkKind::Page,
-        _ => return None,
-    };
-    Some(FoundFrame {
-        id: ChunkId {
-            domain: record.domain,
-            name: record.name,
-            kind,
-        },
-        location: store_location(record.location),
-        digest: Digest::from_bytes(*record.name.as_bytes()),
-        // Neither matters to a read.
-        codec: Codec::None,
-        stored_bytes: record.stored_bytes,
-    })
 }

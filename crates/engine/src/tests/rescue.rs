@@ -71,6 +71,7 @@ impl Lost {
             survey,
             depth: self.depth,
             incomplete: self.incomplete,
+            scratch: self.path().into(),
             old: left.map(|path| OldCatalog {
                 open: Arc::new(move || Ok(Arc::new(Sqlite::open_read_only(&options(&path))?))),
             }),

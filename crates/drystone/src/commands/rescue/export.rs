@@ -62,6 +62,7 @@ pub async fn run(args: ExportArgs, layout: &Layout) -> anyhow::Result<()> {
         survey,
         depth: RebuildDepth::Headers,
         incomplete: Incomplete::NotLookedFor,
+        scratch: scratch.path().into(),
         old: None,
         now: SystemClock::new().now(),
         tell: tell(),

@@ -99,6 +99,7 @@ async fn build(
             true => Incomplete::Keep,
             false => Incomplete::LeaveOut,
         },
+        scratch: directory.into(),
         old: old_catalog::find(&layout.catalog(), directory)?,
         now: SystemClock::new().now(),
         tell: tell(),
