@@ -19,6 +19,7 @@ mod disk;
 pub use chaos::Chaos;
 
 use crate::local::{SegmentIo, SegmentReader, SegmentWriter};
+use crate::{ContainerId, ContainerKind, layout};
 use disk::{Disk, SECTOR};
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -211,6 +212,15 @@ impl FaultyIo {
     pub fn release_syncs(&self) {
         self.state().holding_syncs = false;
         self.shared.changed.notify_all();
+    }
+
+    /// Bytes that a segment takes on the medium; 0 when there is none.
+    pub fn used_bytes_of(&self, segment: ContainerId, kind: ContainerKind) -> u64 {
+        let mut state = self.state();
+        match state.disk.number(&layout::segment_name(segment, kind)) {
+            Some(number) => state.disk.file(number).used_bytes(),
+            None => 0,
+        }
     }
 
     /// Bytes of a file, as many as there are.

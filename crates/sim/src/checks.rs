@@ -75,7 +75,7 @@ impl Story<'_> {
                 snapshot.gone.get_or_insert(now);
             }
             if snapshot.gone.is_none() {
-                snapshot.delete_called = false;
+                snapshot.deletes = 0;
             }
         }
     }

@@ -13,6 +13,7 @@ pub mod pauses;
 pub mod plan;
 pub mod register;
 pub mod slow_chunks;
+pub mod space;
 pub mod story;
 
 pub use story::{Failure, Told, run};

@@ -66,8 +66,8 @@ pub struct Snapshot {
     pub seen: Seen,
     /// When that was seen first.
     pub seen_at: Tick,
-    /// Whether a delete was called, whatever became of it.
-    pub delete_called: bool,
+    /// Deletes called, whatever became of them.
+    pub deletes: u32,
     /// When it was certain to be gone.
     pub gone: Option<Tick>,
     /// What it holds, once it was completed and read.
@@ -225,7 +225,7 @@ impl Model {
             sealed: None,
             seen: Seen::Pending,
             seen_at: now,
-            delete_called: false,
+            deletes: 0,
             gone: None,
             map: None,
             busy_at: at,
@@ -310,7 +310,7 @@ impl Model {
         if snapshot.started.is_none_or(|started| started > asked) {
             return Ok(());
         }
-        if !snapshot.delete_called {
+        if snapshot.deletes == 0 {
             let id = snapshot.id;
             return Err(format!(
                 "snapshot {number} ({id:?}) is gone, and nobody deleted it"

@@ -147,7 +147,7 @@ impl Plan {
         Plan {
             trouble,
             clients: dice.between(1, 5),
-            calls: dice.between(60, 240),
+            calls: dice.between(100, 600),
             contents: dice.between(2, 14),
             indexes: Plan::indexes(dice),
             one_domain: dice.hits(300),
@@ -160,7 +160,7 @@ impl Plan {
             } else {
                 1 << 40
             },
-            life_calls: dice.between(10, 120),
+            life_calls: dice.between(10, 250),
             cuts: dice.between(0, 1_000),
             flips: if trouble == Trouble::Rot {
                 dice.between(5, 40)

@@ -142,8 +142,9 @@ impl File {
     }
 
     pub(super) fn punch(&mut self, offset: u64, bytes: u64) {
-        let sectors = offset / SECTOR as u64..(offset + bytes) / SECTOR as u64;
-        for number in sectors {
+        // Behind the end there is nothing to give back.
+        let end = (offset + bytes).min(self.seen.bytes) / SECTOR as u64;
+        for number in offset / SECTOR as u64..end {
             self.seen.sectors.remove(&number);
             self.seen.holes.insert(number);
             self.dirty.insert(number);
@@ -181,7 +182,7 @@ impl File {
         Some(offset.max(number * SECTOR as u64)).filter(|data| *data < self.seen.bytes)
     }
 
-    fn used_bytes(&self) -> u64 {
+    pub(super) fn used_bytes(&self) -> u64 {
         self.seen.bytes - self.seen.holes.len() as u64 * SECTOR as u64
     }
 

@@ -5,7 +5,9 @@ use crate::dice::Dice;
 use crate::model::Wrong;
 use crate::plan::Trouble;
 use crate::register::Ending;
-use engine::{AuditDepth, AuditOptions, CollectMode, Error, ScrubOptions, Tag, TagSelector, audit};
+use engine::{
+    AuditDepth, AuditOptions, CollectMode, Error, Finding, ScrubOptions, Tag, TagSelector, audit,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +22,7 @@ impl Story<'_> {
         let (number, Some(id)) = (snapshot.number, snapshot.id) else {
             return Ok(Called::Nothing);
         };
-        let called_before = snapshot.delete_called;
-        self.model.borrow_mut().snapshot(number).delete_called = true;
+        self.model.borrow_mut().snapshot(number).deletes += 1;
         let answer = self
             .life
             .engine
@@ -36,7 +37,7 @@ impl Story<'_> {
                 snapshot.gone.get_or_insert(now);
                 Ok(Called::Well)
             }
-            Err(Error::SnapshotNotFound { .. }) if called_before || snapshot.gone.is_some() => {
+            Err(Error::SnapshotNotFound { .. }) if snapshot.deletes > 1 => {
                 snapshot.gone.get_or_insert(now);
                 Ok(Called::Not)
             }
@@ -95,7 +96,7 @@ impl Story<'_> {
             format_args!("sets {key} of {number} to {value:?}: {answer:?}"),
         );
         let mut model = self.model.borrow_mut();
-        let deleted = model.snapshot(number).delete_called;
+        let deleted = model.snapshot(number).deletes > 0;
         let ending = match &answer {
             Ok(()) => Ending::Done,
             Err(Error::SnapshotNotFound { .. }) if deleted => Ending::NotDone,
@@ -150,7 +151,7 @@ impl Story<'_> {
     }
 
     pub(super) async fn audit(&self, client: u64) -> Result<Called, Wrong> {
-        let answer = self.audited().await;
+        let answer = self.audited(|finding| finding.grave).await;
         self.note(client, format_args!("audits: {answer:?}"));
         match answer {
             Ok(grave) if grave.is_empty() || self.bytes_may_be_bad() => Ok(Called::Well),
@@ -162,8 +163,8 @@ impl Story<'_> {
         }
     }
 
-    /// The grave findings of an audit.
-    pub async fn audited(&self) -> Result<Vec<String>, String> {
+    /// The findings of an audit, of the kind asked for.
+    pub async fn audited(&self, counts: impl Fn(&Finding) -> bool) -> Result<Vec<String>, String> {
         let options = AuditOptions {
             db: Arc::clone(&self.life.slow_db) as _,
             chunks: Arc::clone(&self.life.chunks),
@@ -172,8 +173,8 @@ impl Story<'_> {
         };
         match audit(options).await {
             Ok(report) => {
-                let grave = report.findings.into_iter().filter(|finding| finding.grave);
-                Ok(grave.map(|finding| format!("{finding:?}")).collect())
+                let found = report.findings.iter().filter(|finding| counts(finding));
+                Ok(found.map(|finding| format!("{finding:?}")).collect())
             }
             Err(error) if error.to_string() == "not there yet" => Ok(Vec::new()),
             Err(error) => Err(error.to_string()),

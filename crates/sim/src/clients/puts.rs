@@ -15,7 +15,7 @@ impl Story<'_> {
         let again = dice.hits(150).then(|| {
             let model = self.model.borrow();
             let with_token = model.snapshots.values().filter(|snapshot| {
-                let asked_for = snapshot.gone.is_none() && !snapshot.delete_called;
+                let asked_for = snapshot.gone.is_none() && snapshot.deletes == 0;
                 asked_for && snapshot.request.client_token.is_some()
             });
             dice.pick(
@@ -40,7 +40,7 @@ impl Story<'_> {
                 .find(|snapshot| snapshot.id == Some(id))
                 .cloned()
         });
-        let parent_goes = parent.as_ref().is_some_and(|parent| parent.delete_called);
+        let parent_goes = parent.as_ref().is_some_and(|parent| parent.deletes > 0);
         let first = again.flatten().is_none();
         match answer {
             Ok(started) => {
@@ -176,7 +176,7 @@ impl Story<'_> {
         match error {
             Error::SnapshotSealed { .. } if !snapshot.promises.is_empty() => Ok(Ending::NotDone),
             Error::SnapshotNotFound { .. }
-                if snapshot.delete_called || snapshot.may_have_failed(at) =>
+                if snapshot.deletes > 0 || snapshot.may_have_failed(at) =>
             {
                 Ok(Ending::NotDone)
             }
@@ -229,7 +229,7 @@ impl Story<'_> {
                     SnapshotState::Error => Err(format!("snapshot {number} failed for no reason")),
                 }
             }
-            Err(Error::SnapshotNotFound { .. }) if snapshot.delete_called => Ok(Called::Not),
+            Err(Error::SnapshotNotFound { .. }) if snapshot.deletes > 0 => Ok(Called::Not),
             Err(error) if self.excuses(&error) => Ok(Called::Not),
             Err(error) => Err(format!("completing {number} failed: {error}")),
         }
