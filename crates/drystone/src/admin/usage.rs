@@ -137,3 +137,71 @@ async fn send_some(
 fn told(error: engine::Error) -> String {
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::parts;
+    use catalog::DbExt;
+    use engine::testing::TestEngine;
+
+    const SNAPSHOTS: usize = 100_000;
+
+    /// Rows as a mark leaves them, of snapshots as a completion does.
+    async fn fill(engine: &TestEngine) {
+        let numbers = format!(
+            "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {SNAPSHOTS}) "
+        );
+        let snapshots = format!(
+            "{numbers} INSERT INTO snapshots (snapshot, account, domain, state, volume_gib, lineage, base_root, base_count, \
+             start_time, timeout_minutes, idle_ms, touched) \
+             SELECT n, 123456789012, 0, 3, 1, n, x'00', 0, 0, 60, 0, 0 FROM numbers"
+        );
+        let usage = format!(
+            "{numbers} INSERT INTO snapshot_usage (mark, snapshot, account, logical_bytes, own_blocks, own_bytes) \
+             SELECT (SELECT number FROM meta WHERE name = 'usage_mark'), n, 123456789012, n, n, n FROM numbers"
+        );
+        let filled = engine.db.transact(move |txn| {
+            let (snapshots, usage) = (snapshots.clone(), usage.clone());
+            Box::pin(async move {
+                txn.execute(&snapshots, Vec::new()).await?;
+                txn.execute(&usage, Vec::new()).await
+            })
+        });
+        assert_eq!(filled.await.expect("written"), SNAPSHOTS as u64);
+    }
+
+    #[tokio::test]
+    async fn a_hundred_thousand_snapshots_come_in_small_parts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("scratch")).expect("made");
+        let test = TestEngine::open(directory.path()).await;
+        let marked = test.engine.collect(CollectMode::DryRun).await;
+        marked.expect("an empty store can be marked");
+        fill(&test).await;
+
+        let jobs = Jobs::default();
+        let request = UsageRequest {
+            refresh: false,
+            snapshots: Vec::new(),
+        };
+        let (parts, mut coming) = parts::channel();
+        let engine = test.engine.clone();
+        let listing = tokio::spawn(async move { perform(&engine, &jobs, request, &parts).await });
+        let mut listed = 0;
+        while let Some(part) = coming.recv().await {
+            let Part::Snapshots(some) = &part else {
+                panic!("{part:?}");
+            };
+            for usage in some {
+                assert_eq!(usage.own_blocks, listed);
+                listed += 1;
+            }
+            let line = serde_json::to_string(&Reply::Part(part)).expect("JSON");
+            assert!(line.len() < 128 << 10, "a line of {} bytes", line.len());
+        }
+        assert_eq!(listed, SNAPSHOTS as u64);
+        let reply = listing.await.expect("it does not panic");
+        assert!(matches!(reply, Ok(Reply::Usage(_))));
+    }
+}

@@ -188,6 +188,37 @@ fn a_server_that_is_killed_in_the_middle_loses_nothing() {
     Client::of(&place, &server).verify(&kept, 1..9);
 }
 
+/// The same for a command that works without a server: it is killed after it has run as long as some other commands take.
+#[test]
+fn a_command_that_is_killed_in_the_middle_loses_nothing() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let kept = with_garbage(&place, &server);
+    server.end(Signal::Kill);
+    for round in 0..8 {
+        let command = place
+            .drystone(&["gc", "--data", "data"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut command = command.expect("it starts");
+        for _ in 0..round {
+            place.run(&["--version"]);
+        }
+        // It may have ended.
+        let _ = command.kill();
+        command.wait().expect("it is ours");
+    }
+    gc(&place, &[]);
+    gc(&place, &[]);
+    let last = gc(&place, &[]);
+    assert_eq!(last["condemned"]["count"], 0, "{last}");
+    let audit = place.run(&["audit", "--depth", "headers", "--data", "data"]);
+    assert!(audit.status.success(), "{audit:?}");
+    let server = place.serve(&[]);
+    Client::of(&place, &server).verify(&kept, 1..9);
+}
+
 #[test]
 fn a_client_that_goes_away_does_not_stop_the_cycle_and_holds_nobody_up() {
     let place = Place::new();
