@@ -8,6 +8,7 @@ use crate::rescue::{
     Incomplete, OldCatalog, RebuildDepth, RebuildOptions, RebuildReport, Survey, rebuild, survey,
 };
 use crate::testing::{START, TestEngine};
+use crate::{AuditDepth, AuditOptions, CollectMode, audit};
 use catalog::db::{Sqlite, SqliteOptions};
 use catalog::{Db, DbExt};
 use chunkstore::{FileIo, SegmentIo};
@@ -108,6 +109,31 @@ fn options(directory: &Path) -> SqliteOptions {
 async fn close(test: TestEngine) {
     test.store.close().await;
     drop(test);
+}
+
+/// What an audit finds on a rescued store: kinds and counts.
+async fn findings(test: &TestEngine, lost: &Lost) -> Vec<(&'static str, u64)> {
+    let scratch = lost.path().join("audit");
+    std::fs::create_dir_all(&scratch).unwrap();
+    let options = AuditOptions {
+        db: Arc::clone(&test.db),
+        chunks: Arc::clone(&test.store) as _,
+        scratch: scratch.into(),
+        depth: AuditDepth::Headers,
+    };
+    let report = audit(options).await.unwrap();
+    let kinds = report.findings.iter();
+    kinds.map(|found| (found.kind, found.count)).collect()
+}
+
+/// Collects until nothing is left to do; the live bytes stay exact, and an audit finds nothing.
+async fn collect_all(test: &TestEngine, lost: &Lost) {
+    for _ in 0..3 {
+        let report = test.engine.collect(CollectMode::Cycle).await.unwrap();
+        assert_eq!((report.missing, report.revived), (0, 0), "{report:?}");
+    }
+    assert_live_bytes(&*test.db).await;
+    assert_eq!(findings(test, lost).await, []);
 }
 
 /// Checks that each container's live bytes are the sum of the frames that records name.

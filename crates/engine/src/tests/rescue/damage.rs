@@ -1,10 +1,10 @@
 //! One kind of damage each: exactly what it touches is lost and named, and everything else comes back.
 
 use super::super::{assert_holds, complete, index, listed, put, snapshot, start_child};
-use super::{Lost, account, close};
+use super::{Lost, account, close, collect_all, findings};
 use crate::rescue::{Incomplete, IncompleteSnapshot, RebuildDepth, RebuildReport};
 use crate::testing::TestEngine;
-use crate::{Error, SnapshotFrame};
+use crate::{Error, ScrubOptions, SnapshotFrame};
 use chunkstore::salvage::Salvage;
 use chunkstore::{ChunkId, ChunkKind, ChunkStore, FoundFrame, Location, NewChunk};
 use std::fs::OpenOptions;
@@ -84,6 +84,14 @@ impl Damaged {
         self.assert_two(test).await;
     }
 
+    /// Everything is there, nothing is found, and a collection takes none of it.
+    async fn assert_sound(&self, test: &TestEngine) {
+        self.assert_all(test).await;
+        assert_eq!(findings(test, &self.lost).await, []);
+        collect_all(test, &self.lost).await;
+        self.assert_all(test).await;
+    }
+
     async fn assert_two(&self, test: &TestEngine) {
         assert_holds(test, self.two, &[(1, "shared "), (2, "other ")]).await;
     }
@@ -136,6 +144,22 @@ async fn assert_only_bad(test: &TestEngine, id: SnapshotId, bad: u32) {
     }
 }
 
+/// A scrub finds one damaged chunk, which touches exactly this.
+async fn assert_scrubbed(test: &TestEngine, touches: &[(SnapshotId, u32, u32)]) {
+    let options = ScrubOptions {
+        bytes_per_second: 1 << 40,
+        restart: true,
+    };
+    let report = test.engine.scrub(options).await.unwrap();
+    assert_eq!(report.damaged_count, 1, "{report:?}");
+    let found: Vec<_> = report.damaged[0]
+        .touches
+        .iter()
+        .map(|touched| (touched.snapshot, touched.start.get(), touched.count))
+        .collect();
+    assert_eq!(found, touches);
+}
+
 #[tokio::test]
 async fn a_torn_frame_costs_nothing() {
     let mut damaged = Damaged::new().await;
@@ -159,7 +183,7 @@ async fn a_torn_frame_costs_nothing() {
     let (report, test) = damaged.rebuild().await;
     assert_eq!((report.snapshots, report.incomplete_count), (2, 0));
     assert_eq!((report.gaps.count, report.gaps.bytes), (1, 100 * 4096));
-    damaged.assert_all(&test).await;
+    damaged.assert_sound(&test).await;
 }
 
 #[tokio::test]
@@ -172,11 +196,13 @@ async fn a_flipped_bit_in_data_is_named_by_a_read_and_healed_by_a_put() {
         (2, 0),
         "blocks are not read"
     );
+    assert_scrubbed(&test, &[(damaged.one, 0, 1)]).await;
+    assert_eq!(findings(&test, &damaged.lost).await, [("chunk-damaged", 1)]);
     assert_only_bad(&test, damaged.one, 0).await;
     damaged.assert_two(&test).await;
     let again = snapshot(&test, &[(9, "precious ")]).await;
     assert_holds(&test, again, &[(9, "precious ")]).await;
-    damaged.assert_all(&test).await;
+    damaged.assert_sound(&test).await;
 }
 
 #[tokio::test]
@@ -193,11 +219,13 @@ async fn a_flipped_bit_in_data_is_found_when_everything_is_read() {
     damaged.lost.incomplete = Incomplete::Keep;
     let (report, test) = damaged.rebuild().await;
     damaged.check_incomplete(&report, &[(0, 1)], true);
+    assert_eq!(findings(&test, &damaged.lost).await, [("chunk-damaged", 1)]);
     assert_only_bad(&test, damaged.one, 0).await;
+    assert_scrubbed(&test, &[(damaged.one, 0, 1)]).await;
     // It is known as damaged: a put of the content brings it again at once.
     let again = snapshot(&test, &[(9, "precious ")]).await;
     assert_holds(&test, again, &[(9, "precious ")]).await;
-    damaged.assert_all(&test).await;
+    damaged.assert_sound(&test).await;
 }
 
 #[tokio::test]
@@ -209,11 +237,12 @@ async fn a_flipped_bit_in_a_frame_header_costs_that_block() {
         let (report, test) = damaged.rebuild().await;
         damaged.check_incomplete(&report, &[(300, 1)], true);
         assert_eq!(report.gaps.count, 1, "{:?}", report.gap_examples);
+        assert_eq!(findings(&test, &damaged.lost).await, [("chunk-missing", 1)]);
         assert_only_bad(&test, damaged.one, 300).await;
         damaged.assert_two(&test).await;
         let again = snapshot(&test, &[(9, "far away ")]).await;
         assert_holds(&test, again, &[(9, "far away ")]).await;
-        damaged.assert_all(&test).await;
+        damaged.assert_sound(&test).await;
     }
 }
 
@@ -230,7 +259,7 @@ async fn a_flipped_bit_in_a_segment_header_costs_nothing() {
     }
     let (report, test) = damaged.rebuild().await;
     assert_eq!((report.snapshots, report.incomplete_count), (2, 0));
-    damaged.assert_all(&test).await;
+    damaged.assert_sound(&test).await;
 }
 
 /// A page that cannot be read takes what it covers with it: the leaf of blocks 256 to 383.
@@ -257,6 +286,8 @@ async fn a_flipped_bit_in_a_page_costs_what_the_page_covers() {
     damaged.lost.incomplete = Incomplete::Keep;
     let (report, test) = damaged.rebuild().await;
     damaged.check_incomplete(&report, &[(256, 128)], true);
+    assert_eq!(findings(&test, &damaged.lost).await, [("chunk-damaged", 1)]);
+    assert_scrubbed(&test, &[(damaged.one, 256, 128)]).await;
     let from = index(256);
     let answer = test
         .engine
@@ -270,7 +301,7 @@ async fn a_flipped_bit_in_a_page_costs_what_the_page_covers() {
     // The same map made again brings the page again.
     let again = snapshot(&test, &BLOCKS).await;
     assert_holds(&test, again, &BLOCKS).await;
-    damaged.assert_all(&test).await;
+    damaged.assert_sound(&test).await;
 }
 
 #[tokio::test]
@@ -311,7 +342,7 @@ async fn a_missing_segment_costs_what_it_held() {
     )
     .await;
     listed(&test.engine, again).await;
-    damaged.assert_all(&test).await;
+    damaged.assert_sound(&test).await;
 }
 
 /// A block that was found damaged and put again has two frames: the whole one is taken.
@@ -348,7 +379,7 @@ async fn of_two_frames_of_a_block_the_whole_one_is_taken() {
             (report.duplicates, report.damaged, report.snapshots),
             (1, 0, 3)
         );
-        damaged.assert_all(&test).await;
+        damaged.assert_sound(&test).await;
         assert_holds(&test, again, &[(9, "precious ")]).await;
     }
 }
@@ -366,7 +397,7 @@ async fn of_several_frames_of_a_snapshot_the_newest_is_taken() {
     close(test).await;
     let (report, test) = damaged.rebuild().await;
     assert_eq!((report.snapshots, report.incomplete_count), (2, 0));
-    damaged.assert_all(&test).await;
+    damaged.assert_sound(&test).await;
     let again = test.engine.snapshots_by_id(account(), &[damaged.one]).await;
     assert_eq!(again.unwrap()[0].description.as_deref(), Some("newest"));
 }
@@ -416,7 +447,7 @@ async fn a_deleted_snapshot_comes_back_and_can_be_deleted_again() {
     damaged.lost.old = Some(damaged.lost.path().join("old"));
     let (report, test) = damaged.rebuild().await;
     assert_eq!(report.unknown_before.as_deref(), Some(&[damaged.one][..]));
-    damaged.assert_all(&test).await;
+    damaged.assert_sound(&test).await;
     test.engine
         .delete_snapshot(account(), damaged.one)
         .await

@@ -1,7 +1,7 @@
 //! Random histories of snapshots: whatever was completed is there again, byte for byte.
 
 use super::super::{complete, listed, plain_start, put};
-use super::{Lost, account, close};
+use super::{Lost, account, close, collect_all};
 use crate::testing::TestEngine;
 use crate::{ChangedBlock, SnapshotView, StartSnapshot, Tag};
 use proptest::prelude::{ProptestConfig, any, proptest};
@@ -127,6 +127,11 @@ async fn check(history: Vec<Made>, deleted: Vec<Index>, keep_old: bool) {
         before.iter_mut().for_each(|seen| seen.view.tags.clear());
     }
     assert_eq!(before, after);
+    // What has no name is garbage, and nothing else is.
+    collect_all(&test, &lost).await;
+    for (seen, (id, parent)) in after.iter().zip(done.iter().filter(|(id, _)| there(id))) {
+        assert_eq!(*seen, see(&test, *id, parent.filter(there)).await);
+    }
     // The store goes on: in new containers, with content of old and new.
     if let Some(seen) = after.first() {
         let request = StartSnapshot {
