@@ -210,7 +210,7 @@ impl Shared {
             builder,
             telling,
             wire,
-            door: Arc::new(Door::new(options.connections_max, options.patience.place)),
+            door: Arc::new(Door::new(options.connections_max, options.patience)),
             stopped,
         }
     }

@@ -3,7 +3,7 @@
 //! Policy
 //! - Up to `connections_max` connections are served.
 //! - The next ones wait a moment. Meanwhile answers end their connections, and for each client that waits the connection that has
-//!   been without a request for longest is closed. A half-sent head is no request.
+//!   been without a request for longest is closed. A half-sent head is no request, but a first request has a moment to come.
 //! - Who waited in vain is told to come again, in words that SDKs retry, as are those who find the waiting room full. Telling is
 //!   bounded too: past that, connections are closed without a word, which SDKs retry as well.
 //!
@@ -13,7 +13,9 @@
 //!   whether somebody waits, and who waits counts itself before it looks for idle connections.
 
 use super::exchange::Exchange;
+use super::patience::Patience;
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,13 +25,16 @@ use tokio::time::timeout;
 /// Clients that are told at a time, each for some milliseconds, or for 5 s when it neither reads nor closes.
 const TOLD_MAX: usize = 512;
 
+/// Pause after no connection was found idle.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Idle connections chosen in one look at all of them.
 const VICTIMS: usize = 64;
 
 /// The bounded number of connections.
 pub struct Door {
     connections_max: usize,
-    patience: Duration,
+    patience: Patience,
     served: Arc<Semaphore>,
     told: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -55,8 +60,8 @@ pub enum Entry {
 }
 
 impl Door {
-    /// A door to so many places, for one of which a client waits so long.
-    pub fn new(connections_max: usize, patience: Duration) -> Door {
+    /// A door to so many places.
+    pub fn new(connections_max: usize, patience: Patience) -> Door {
         Door {
             connections_max,
             patience,
@@ -73,9 +78,7 @@ impl Door {
             return Entry::Served(permit);
         }
         if let Some(_waiting) = self.wait() {
-            self.evict_idle();
-            let place = Arc::clone(&self.served).acquire_owned();
-            if let Ok(Ok(permit)) = timeout(self.patience, place).await {
+            if let Ok(permit) = timeout(self.patience.place, self.place()).await {
                 return Entry::Served(permit);
             }
         }
@@ -111,29 +114,42 @@ impl Door {
         }
     }
 
+    /// The next place, for which idle connections are closed.
+    async fn place(&self) -> OwnedSemaphorePermit {
+        let mut place = pin!(Arc::clone(&self.served).acquire_owned());
+        while !self.evict_idle() {
+            // Some may have become idle for long enough by then.
+            if let Ok(place) = timeout(LOOK_AGAIN, &mut place).await {
+                return place.expect("the door never closes its semaphore");
+            }
+        }
+        place.await.expect("the door never closes its semaphore")
+    }
+
     fn wait(&self) -> Option<Waiting<'_>> {
         let before = self.waiting.fetch_add(1, Ordering::SeqCst);
         let waiting = Waiting(self);
         (before < self.connections_max).then_some(waiting)
     }
 
-    /// Asks the connection that has been idle for longest to end.
-    fn evict_idle(&self) {
+    /// Asks the connection that has been idle for longest to end. Answers whether there was one.
+    fn evict_idle(&self) -> bool {
+        let first = self.patience.first;
         let mut seats = self.seats();
         loop {
             while let Some(victim) = seats.victims.pop_front() {
-                if victim.idle_since().is_some() && victim.evict() {
-                    return;
+                if victim.evictable_since(first).is_some() && victim.evict() {
+                    return true;
                 }
             }
             let mut idle: Vec<(Duration, &Arc<Exchange>)> = seats
                 .taken
                 .values()
                 .filter(|exchange| !exchange.is_evicted())
-                .filter_map(|exchange| Some((exchange.idle_since()?, exchange)))
+                .filter_map(|exchange| Some((exchange.evictable_since(first)?, exchange)))
                 .collect();
             if idle.is_empty() {
-                return;
+                return false;
             }
             if idle.len() > VICTIMS {
                 idle.select_nth_unstable_by_key(VICTIMS, |(since, _)| *since);

@@ -22,6 +22,8 @@ pub struct Exchange {
     pub announced: Announced,
     clock: Arc<dyn Clock>,
     phase: AtomicU8,
+    /// Requests begun so far.
+    requests: AtomicU64,
     /// When it became idle, in microseconds of the monotonic clock.
     idle_since: AtomicU64,
     answered: AtomicBool,
@@ -36,6 +38,7 @@ impl Exchange {
         Exchange {
             announced: Announced::default(),
             phase: AtomicU8::new(IDLE),
+            requests: AtomicU64::new(0),
             idle_since: AtomicU64::new(micros(clock.monotonic())),
             clock,
             answered: AtomicBool::new(false),
@@ -47,6 +50,7 @@ impl Exchange {
 
     /// A request was read and is with the service until the answer is dropped.
     pub fn begin(self: &Arc<Self>) -> Busy {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.phase.store(BUSY, Ordering::SeqCst);
         Busy(Arc::clone(self))
     }
@@ -93,10 +97,19 @@ impl Exchange {
         self.is_idle() && self.answered.load(Ordering::Relaxed)
     }
 
-    /// Since when no request is under way.
-    pub fn idle_since(&self) -> Option<Duration> {
-        let since = self.idle_since.load(Ordering::Relaxed);
-        self.is_idle().then(|| Duration::from_micros(since))
+    /// Requests begun so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Since when no request is under way, if it may be closed for that: its first request has so long to come.
+    pub fn evictable_since(&self, first: Duration) -> Option<Duration> {
+        let since = Duration::from_micros(self.idle_since.load(Ordering::Relaxed));
+        let has_had_its_time = || {
+            self.answered.load(Ordering::Relaxed)
+                || self.clock.monotonic().saturating_sub(since) >= first
+        };
+        (self.is_idle() && has_had_its_time()).then_some(since)
     }
 
     /// Asks the connection to end as soon as it is idle. Answers whether this is the first time.

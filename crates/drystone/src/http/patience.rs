@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Patience {
     /// From the first byte of a head to its end.
     pub head: Duration,
+    /// For the first request of a connection, while others wait for a place.
+    pub first: Duration,
     /// For a place among the connections.
     pub place: Duration,
     /// For the head of a client that is told to come again, and for its taking the answer.
@@ -24,6 +26,8 @@ impl Patience {
     pub const STANDARD: Patience = Patience {
         // Clients send a head in one piece.
         head: Duration::from_secs(10),
+        // Clients connect when they have a request; a round trip around the world takes 300 ms.
+        first: Duration::from_secs(1),
         // A place comes free within milliseconds when clients behave: answers then end their connections.
         place: Duration::from_secs(2),
         telling: Duration::from_secs(5),

@@ -65,8 +65,11 @@ pub struct Wire<S> {
 enum Head {
     /// None has begun.
     None,
-    /// A part may have come; the timer runs from when the rest was first missed.
-    Begun(Option<Pin<Box<Sleep>>>),
+    /// A part may have come; the timer runs from when the rest was first missed. So many requests had come before.
+    Begun {
+        after: u64,
+        timer: Option<Pin<Box<Sleep>>>,
+    },
 }
 
 /// An answer that the client did not take at once.
@@ -138,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let patience = self.context.patience.head;
         match &mut self.head {
             Head::None => Poll::Pending,
-            Head::Begun(timer) => timer
+            Head::Begun { timer, .. } => timer
                 .get_or_insert_with(|| Box::pin(sleep(patience)))
                 .as_mut()
                 .poll(cx),
@@ -224,8 +227,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let idle = self.exchange.is_idle();
-        if !idle {
+        let requests = self.exchange.requests();
+        if matches!(self.head, Head::Begun { after, .. } if after != requests) {
             self.head = Head::None;
         }
         let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) else {
@@ -236,8 +239,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         };
         read?;
         let count = buf.filled().len() - before;
-        if idle && count > 0 && matches!(self.head, Head::None) {
-            self.head = Head::Begun(None);
+        if count > 0 && matches!(self.head, Head::None) && self.exchange.is_idle() {
+            self.head = Head::Begun {
+                after: requests,
+                timer: None,
+            };
         }
         self.context.metrics.received(count);
         self.ended |= count == 0;

@@ -139,7 +139,8 @@ async fn the_connection_idle_for_longest_makes_room() {
 
 #[tokio::test]
 async fn clients_without_a_request_make_room() {
-    let server = Server::start(measuring(), narrow(2)).await;
+    let hasty = patient(2, |patience| patience.first = Duration::ZERO);
+    let server = Server::start(measuring(), hasty).await;
     let mut silent = server.connect().await;
     let mut half = server.send(b"GET / HTTP/1.1\r\nhost").await;
     let mut clients = Vec::new();
@@ -178,20 +179,37 @@ async fn the_time_of_a_head_ends_with_it() {
     let hasty = patient(10, |patience| patience.head = Duration::from_millis(20));
     let server = Server::start(measuring(), hasty).await;
     let mut stream = server.connect().await;
+    let check_quiet = async |stream: &TcpStream, of: &str| {
+        let quiet = timeout(Duration::from_millis(60), stream.peek(&mut [0])).await;
+        assert!(quiet.is_err(), "nothing is said of {of}");
+    };
     for _ in 0..2 {
         let head = b"PUT / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
         stream.write_all(head).await.expect("sent");
         read_until(&mut stream, "100 Continue\r\n\r\n").await;
-        let quiet = timeout(Duration::from_millis(60), stream.peek(&mut [0])).await;
-        assert!(
-            quiet.is_err(),
-            "nothing is said of a body that takes its time"
-        );
+        check_quiet(&stream, "a body that takes its time").await;
         stream.write_all(b"abc").await.expect("sent");
         served(&mut stream, "3 bytes").await;
-        let quiet = timeout(Duration::from_millis(60), stream.peek(&mut [0])).await;
-        assert!(quiet.is_err(), "nor of a client that says nothing");
+        check_quiet(&stream, "a client that says nothing").await;
+        stream.write_all(GET).await.expect("sent");
+        served(&mut stream, "0 bytes").await;
+        check_quiet(&stream, "a client that had no body to send").await;
     }
+}
+
+/// A client that has just come is about to say something.
+#[tokio::test]
+async fn a_first_request_has_a_moment_to_come() {
+    let hasty = patient(1, |patience| {
+        patience.first = LONG;
+        patience.place = Duration::from_millis(20);
+    });
+    let server = Server::start(measuring(), hasty).await;
+    let mut first = server.connect().await;
+    let mut second = server.send(GET).await;
+    assert!(rest_of(&mut second).await.ends_with("come again"));
+    first.write_all(GET).await.expect("sent");
+    served(&mut first, "0 bytes").await;
 }
 
 /// More than sockets hold.
