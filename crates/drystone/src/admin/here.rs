@@ -6,10 +6,9 @@
 use super::parts::Parts;
 use super::{Jobs, Reply, Request, audit, collection, keys, scrub, usage};
 use crate::data_dir::{DataDir, InUse, Layout};
-use crate::open::{self, Ambient};
+use crate::open::{self, Ambient, Store};
 use crate::settings::Settings;
 use anyhow::{Context, bail};
-use engine::Engine;
 
 /// Does what is asked.
 pub async fn perform(
@@ -34,24 +33,30 @@ pub async fn perform(
             keys::perform(&keys, request).await
         }
         Request::Collect(request) => {
-            let engine = engine(&data, settings, &ambient).await?;
-            // Entries of snapshots that are gone would count as references.
-            let purged = parts.while_working(|| None, engine.purge_now()).await;
-            purged.context("what deleted snapshots left cannot be purged")?;
-            let done = collection::perform(&engine, &jobs, request, &parts).await;
-            let freed = parts.while_working(|| None, engine.free_now()).await;
-            freed.context("the frames that were given up cannot be freed")?;
-            // Opening once more seals the segments that pages were moved to: what was set aside for them returns.
-            drop(engine);
-            self::engine(&data, settings, &ambient).await?;
-            done
+            let store = store(&data, settings, &ambient).await?;
+            if request.dry_run {
+                collection::perform(&store.engine, &jobs, request, &parts).await
+            } else {
+                let engine = &store.engine;
+                let purged = parts.while_working(|| None, engine.purge_now()).await;
+                purged.context("what deleted snapshots left cannot be purged")?;
+                let done = collection::perform(engine, &jobs, request, &parts).await;
+                let freed = parts.while_working(|| None, engine.free_now()).await;
+                freed.context("the frames that were given up cannot be freed")?;
+                // Opening once more seals the segments that pages were moved to: what was set aside for them returns. Not before
+                // the threads of this one have ended: a segment that they are just creating would be taken for a leftover.
+                store.chunks.close().await;
+                drop(store);
+                self::store(&data, settings, &ambient).await?;
+                done
+            }
         }
         Request::Usage(request) => {
-            let engine = engine(&data, settings, &ambient).await?;
+            let engine = store(&data, settings, &ambient).await?.engine;
             usage::perform(&engine, &jobs, request, &parts).await
         }
         Request::Scrub(request) => {
-            let engine = engine(&data, settings, &ambient).await?;
+            let engine = store(&data, settings, &ambient).await?.engine;
             let rate = settings.scrub.rate.bytes();
             scrub::perform(&engine, &jobs, rate, request, &parts).await
         }
@@ -68,8 +73,8 @@ pub async fn perform(
     Ok(done.unwrap_or_else(Reply::Refused))
 }
 
-/// An engine that does what it is asked, and nothing beside it.
-async fn engine(data: &DataDir, settings: &Settings, ambient: &Ambient) -> anyhow::Result<Engine> {
+/// A store whose engine does what it is asked, and nothing beside it.
+async fn store(data: &DataDir, settings: &Settings, ambient: &Ambient) -> anyhow::Result<Store> {
     let catalog = data.layout().catalog();
     if !catalog.exists() {
         bail!(
@@ -78,10 +83,11 @@ async fn engine(data: &DataDir, settings: &Settings, ambient: &Ambient) -> anyho
         );
     }
     let catalog = open::catalog(data, settings, ambient).await?;
-    let store = open::engine(data, &catalog, settings, ambient).await?;
-    let settled = engine::settle_recovered(&*catalog.db, &store.chunks, store.recovered).await;
+    let mut store = open::engine(data, &catalog, settings, ambient).await?;
+    let recovered = std::mem::take(&mut store.recovered);
+    let settled = engine::settle_recovered(&*catalog.db, &store.chunks, recovered).await;
     settled
         .map_err(anyhow::Error::from_boxed)
         .context("what the last run left open cannot be settled")?;
-    Ok(store.engine)
+    Ok(store)
 }
