@@ -28,6 +28,10 @@ const DOCUMENTS: usize = 32;
 /// Bytes of a document that need no admission; those of SDKs are shorter, and 1,024 connections hold 16 MiB of them.
 pub(crate) const SMALL_DOCUMENT: usize = 16 * 1024;
 
+/// Seconds for which an answer's client may stand still while others wait. A client whose answer breaks off is told nothing, and
+/// the SDKs leave it to their callers to read a block again.
+const ANSWER_JUDGEMENTS: u32 = 5;
+
 /// Bytes of an answer that are admitted together.
 const ANSWER_UNIT: usize = 64 * 1024;
 
@@ -48,7 +52,13 @@ impl Admissions {
             blocks: admission(blocks, blocks * LINE, clock),
             unverified: admission(unverified, unverified * LINE, clock),
             documents: admission(DOCUMENTS, DOCUMENTS * LINE, clock),
-            answers: admission(answers, line, clock),
+            answers: Admission::new(
+                AdmissionLimits {
+                    judgements: ANSWER_JUDGEMENTS,
+                    ..AdmissionLimits::fair(answers, line)
+                },
+                Arc::clone(clock),
+            ),
         }
     }
 

@@ -132,7 +132,7 @@ where
                 Some(room) => tokio::select! {
                     biased;
                     data = pace.next(self) => data,
-                    () = room.transfer().cut() => Err(BodyFault::Slow),
+                    () = room.transfer().cut() => return Err(ApiError::throttled()),
                 },
             };
             let Some(data) = data.map_err(document_fault)? else {

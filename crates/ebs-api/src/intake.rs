@@ -2,7 +2,8 @@
 //!
 //! A buffer is admitted before the first byte is read, so memory is bounded by the pool and TCP holds the rest back. Who may
 //! have one, who waits, and which client is too slow to keep one is decided in `engine::Admission`; a body that stalls or crawls
-//! is cut anyway (`body.rs`). A client that was cut gets `Failed to read block data`, which tells it to send again.
+//! is cut anyway (`body.rs`). That gets `Failed to read block data`; one that only others were too many for is throttled, since
+//! SDKs retry that by themselves and the other not (SPEC 5.5).
 //!
 //! There are two intakes: one for bodies whose signature is verified, and a small one for those that must be hashed first.
 
@@ -106,7 +107,7 @@ impl Intake {
         let received = tokio::select! {
             biased;
             received = self.fill(&mut data, body, transfer, wrong_length) => received,
-            () = transfer.cut() => Err(BodyFault::Slow),
+            () = transfer.cut() => return Err(ApiError::throttled()),
         };
         transfer.stop();
         match received {

@@ -3,7 +3,7 @@
 use crate::error::{ApiError, Code};
 use auth::AccessKeyId;
 use bytes::Bytes;
-use engine::{Admission, Admitted};
+use engine::{Admission, Admitted, Refused};
 use http_body::Body;
 use http_body_util::BodyExt;
 use std::pin::pin;
@@ -63,7 +63,7 @@ async fn collect<B: Body<Data = Bytes>>(
             Some(room) => tokio::select! {
                 biased;
                 frame = rest.frame() => frame,
-                () = room.transfer().cut() => return Err(too_slow()),
+                () = room.transfer().cut() => return Err(Refused::TooLate.into()),
             },
         };
         let Some(frame) = frame else { break };

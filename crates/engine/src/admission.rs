@@ -3,9 +3,9 @@
 //! Policy
 //! - The resource has units; a caller takes some, waits for them, or is refused. A refused caller is to come again later.
 //! - No key holds more than its share of the units, nor more than its share of the line.
-//! - While somebody has waited for longer than `pressure`, transfers are judged once in that time. One that was too slow twice in
-//!   a row is cut: all those that moved nothing, else the slowest alone. Who waits for its own key's share has only that key's
-//!   transfers judged.
+//! - While somebody has waited for longer than `pressure`, transfers are judged once in that time. Of those that were too slow
+//!   `judgements` times in a row all that stood still are cut, else the slowest alone. Who waits for its own key's share has only
+//!   that key's transfers judged.
 //!
 //! Invariants
 //! - Units that are out never exceed the total, those of one key never its share.
@@ -13,7 +13,7 @@
 //! - Only a transfer in motion is cut, never work that has all of its data.
 //!
 //! Safety
-//! - A process that stood still finds every transfer slow. That is why it takes two judgements in a row, `pressure` apart:
+//! - A process that stood still finds every transfer slow. That is why it takes several judgements in a row, `pressure` apart:
 //!   what moves again in between is not cut.
 //!
 //! The resource knows no protocol: whoever moves the bytes reports them to the [`Transfer`], and gives it up when told.
@@ -31,9 +31,6 @@ use types::Clock;
 /// Bytes per second below which a transfer counts as slow while others wait. A block then takes 8 s; whoever is slower over a
 /// thin line is only cut while somebody else has no place at all, and then one at a time.
 const SLOW_RATE: u64 = 64 * 1024;
-
-/// Judgements in a row after which a slow transfer may be cut.
-const SLOW_JUDGEMENTS: u32 = 2;
 
 /// The part of units and line that one key may have: three quarters, so that others always find some.
 const SHARE: (usize, usize) = (3, 4);
@@ -53,6 +50,8 @@ pub struct AdmissionLimits {
     pub wait: Duration,
     /// Time in line after which slow transfers are judged, and between two judgements.
     pub pressure: Duration,
+    /// Judgements in a row after which a slow transfer may be cut; more than one.
+    pub judgements: u32,
 }
 
 impl AdmissionLimits {
@@ -62,6 +61,9 @@ impl AdmissionLimits {
 
     /// Time in line after which slow clients are looked for. Honest transfers take milliseconds.
     pub const PRESSURE: Duration = Duration::from_secs(1);
+
+    /// Enough where a client that is cut hears that it is to come again, as SDKs then do.
+    pub const JUDGEMENTS: u32 = 2;
 
     /// The usual bounds of `units` units with a line of `waiting` callers.
     pub fn fair(units: usize, waiting: usize) -> AdmissionLimits {
@@ -74,6 +76,7 @@ impl AdmissionLimits {
             waiting_share: share(waiting),
             wait: AdmissionLimits::WAIT,
             pressure: AdmissionLimits::PRESSURE,
+            judgements: AdmissionLimits::JUDGEMENTS,
         }
     }
 }
@@ -329,7 +332,7 @@ impl Transfer {
     }
 
     /// Bytes per second since the last judgement, if it is slow and has been so often enough to be cut.
-    fn judge(&self, now: Duration, interval: Duration) -> Option<u64> {
+    fn judge(&self, now: Duration, limits: &AdmissionLimits) -> Option<u64> {
         let mut motion = lock(&self.motion);
         let Motion::Moving {
             moved,
@@ -340,14 +343,14 @@ impl Transfer {
             return None;
         };
         let elapsed = now.saturating_sub(*at);
-        if elapsed < interval {
+        if elapsed < limits.pressure {
             return None;
         }
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         let rate = (*moved - *before).saturating_mul(1_000_000) / micros.max(1);
         (*at, *before) = (now, *moved);
         *slow = if rate < SLOW_RATE { *slow + 1 } else { 0 };
-        (*slow >= SLOW_JUDGEMENTS).then_some(rate)
+        (*slow >= limits.judgements).then_some(rate)
     }
 }
 
@@ -478,7 +481,7 @@ impl Shared {
             .values()
             .filter(|transfer| lane.is_none_or(|lane| transfer.lane == lane));
         for transfer in judged {
-            match transfer.judge(now, self.limits.pressure) {
+            match transfer.judge(now, &self.limits) {
                 None => {}
                 Some(0) => {
                     silent = true;

@@ -5,6 +5,7 @@ use auth::{AccessKeyId, PayloadHash, RequestHead, SecretKey, Signer, SignerOptio
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fs;
+use std::net::SocketAddr;
 use types::{Clock, Digest, SystemClock};
 
 /// An access key.
@@ -58,13 +59,18 @@ pub struct Call<'a> {
 
 impl Call<'_> {
     pub fn send(&self, server: &Server, key: &Key) -> Response {
+        server.exchange(&self.bytes(server.address, key, "close"))
+    }
+
+    /// The whole request as it goes over the wire, and whether the connection is to be kept.
+    pub fn bytes(&self, address: SocketAddr, key: &Key, connection: &'static str) -> Vec<u8> {
         let (path, query) = match self.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (self.target, None),
         };
         let mut headers = HeaderMap::new();
         let text = |value: &str| HeaderValue::try_from(value).expect("a header value");
-        headers.insert(HOST, text(&server.address.to_string()));
+        headers.insert(HOST, text(&address.to_string()));
         for (name, value) in self.headers {
             headers.insert(HeaderName::from_static(name), text(value));
         }
@@ -86,7 +92,7 @@ impl Call<'_> {
                 .map(|(n, v)| (Some(n), v)),
         );
         headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(CONNECTION, HeaderValue::from_static(connection));
 
         let mut request = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
         for (name, value) in &headers {
@@ -94,7 +100,7 @@ impl Call<'_> {
         }
         request.extend(b"\r\n");
         request.extend(self.body);
-        server.exchange(&request)
+        request
     }
 }
 

@@ -13,6 +13,7 @@ const LIMITS: AdmissionLimits = AdmissionLimits {
     waiting_share: 2,
     wait: Duration::from_secs(10),
     pressure: Duration::from_secs(1),
+    judgements: 3,
 };
 
 /// An admission whose clock the test moves.
@@ -129,7 +130,7 @@ async fn what_stands_still_is_cut_for_one_that_waits() {
     assert!(!silent.iter().any(is_cut), "nobody waits");
 
     let mut waiting = pin!(admission.admit("c", 1));
-    for _ in 0..SLOW_JUDGEMENTS {
+    for _ in 0..LIMITS.judgements {
         assert!(waiting.as_mut().now_or_never().is_none());
         assert!(!silent.iter().any(is_cut), "not yet");
         lively.transfer().moved(1 << 20);
@@ -158,7 +159,7 @@ async fn the_slowest_is_cut_alone_and_only_while_it_moves() {
     done.transfer().moved(1);
     done.transfer().stop();
     let mut waiting = pin!(admission.admit("c", 1));
-    for _ in 0..SLOW_JUDGEMENTS {
+    for _ in 0..LIMITS.judgements {
         assert!(waiting.as_mut().now_or_never().is_none());
         slow[0].transfer().moved(2_000);
         slow[1].transfer().moved(1_000);
@@ -195,7 +196,7 @@ async fn a_key_that_used_up_its_share_costs_no_other() {
     own.transfer().start();
     other.transfer().start();
     let mut waiting = pin!(admission.admit("a", 1));
-    for _ in 0..=SLOW_JUDGEMENTS {
+    for _ in 0..=LIMITS.judgements {
         assert!(waiting.as_mut().now_or_never().is_none());
         pass(&clock, 1).await;
     }
