@@ -65,7 +65,7 @@ pub enum LogFormat {
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// Connections served at a time; more wait in the accept queue of the system.
+    /// Connections served at a time; more wait a moment, then are told to come again.
     pub connections_max: u32,
     /// How long a connection may stay open between two requests.
     pub idle_timeout: Span,
@@ -105,7 +105,7 @@ pub struct Store {
     pub compression: Compression,
     /// Free space of the file system that puts leave for deletes and for completing snapshots.
     pub reserve: ByteSize,
-    /// Blocks in flight: each takes a buffer of 512 KiB; requests beyond that wait.
+    /// Blocks on their way in, and as many on their way out, of 512 KiB each; requests beyond that wait, or are throttled.
     pub buffers: u32,
 }
 
