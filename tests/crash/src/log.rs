@@ -152,6 +152,17 @@ impl Log {
             .filter(|ended| (from..to).contains(ended))
             .collect()
     }
+
+    /// How many changes are volatile at a cut.
+    pub fn volatile(&self, cut: u64) -> usize {
+        let records = self.records();
+        let covered = covered(&records, cut, Honesty::Honest);
+        let arrived = records.partition_point(|record| record.arrived < cut);
+        let volatile = records[..arrived]
+            .iter()
+            .filter(|record| record.ended >= covered && record.change.bytes() > 0);
+        volatile.count()
+    }
 }
 
 /// What a cut did.

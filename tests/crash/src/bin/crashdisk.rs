@@ -37,9 +37,13 @@ const USAGE: &str =
 const DISK_BYTES: usize = 1 << 30;
 /// A load that does not fill the log by then is slow, and long enough.
 const LOAD_LIMIT: Duration = Duration::from_secs(60);
+/// So many collections shall be in the log, unless it gets twice as long meanwhile.
+const COLLECTIONS: u64 = 4;
 /// On a lying disk: one flush in so many is carried out, and so many cuts must be enough to find a loss.
 const LYING: Honesty = Honesty::OneIn(25);
 const LYING_CUTS: usize = 12;
+/// Points that are looked at for one cut.
+const CANDIDATES: usize = 6;
 
 struct Arguments {
     binary: PathBuf,
@@ -192,11 +196,17 @@ fn record(
         key: &key,
     };
     let mut load_dice = dice.fork();
-    let enough = log.bytes() + arguments.log_bytes;
+    let collects = load.collects;
+    let before = log.bytes();
     thread::scope(|scope| {
         let load = scope.spawn(|| work.run(&program, &mut load_dice));
         let began = Instant::now();
-        while log.bytes() < enough && began.elapsed() < LOAD_LIMIT && !load.is_finished() {
+        while began.elapsed() < LOAD_LIMIT && !load.is_finished() {
+            let collected = !collects || counts.collections.load(Ordering::Relaxed) >= COLLECTIONS;
+            let written = log.bytes() - before;
+            if written >= arguments.log_bytes && (collected || written >= 2 * arguments.log_bytes) {
+                break;
+            }
             thread::sleep(Duration::from_millis(5));
         }
         stop.store(true, Ordering::SeqCst);
@@ -265,13 +275,16 @@ impl Cutter<'_> {
             log, ready, end, ..
         } = self.recorded;
         let flushes = log.flushes(*ready, *end);
-        let mut cuts = Vec::new();
-        for _ in 0..count {
-            let at = dice.index(flushes.len());
-            let from = flushes[at] + 1;
-            let to = flushes.get(at + 1).copied().unwrap_or(*end).max(from);
-            cuts.push(from + dice.below(to - from + 1));
-        }
+        let mut cuts: Vec<u64> = (0..count)
+            .map(|_| {
+                let mut some = [0; CANDIDATES].map(|_| somewhere(&flushes, *end, dice));
+                // Mostly where there is much to lose.
+                if dice.chance(70) {
+                    some.sort_by_key(|cut| log.volatile(*cut));
+                }
+                some[CANDIDATES - 1]
+            })
+            .collect();
         cuts.sort_unstable();
         let base = self.dir.join("base");
         place::sparse_file(&base, DISK_BYTES as u64)?;
@@ -321,7 +334,7 @@ impl Cutter<'_> {
             program.must(&["gc"])?;
             check::check(&program, &server, &board, depth, &mut BTreeSet::new(), dice)
                 .context("after collections")?;
-            program.must(&["audit", "--depth", "frames"])?;
+            program.must(&["audit", "--depth", "headers"])?;
         }
         program.check_log()?;
         self.totals.seen.snapshots += seen.snapshots;
@@ -329,6 +342,18 @@ impl Cutter<'_> {
         self.totals.seen.blocks += seen.blocks;
         server.kill()?;
         mount.end()
+    }
+}
+
+/// A point right after a flush, right before the next one has ended, or anywhere between the two.
+fn somewhere(flushes: &[u64], end: u64, dice: &mut Dice) -> u64 {
+    let at = dice.index(flushes.len());
+    let from = flushes[at] + 1;
+    let to = flushes.get(at + 1).copied().unwrap_or(end).max(from);
+    match dice.below(10) {
+        0..2 => from,
+        2..6 => to,
+        _ => from + dice.below(to - from + 1),
     }
 }
 

@@ -213,7 +213,7 @@ impl Soak {
         if self.audits {
             self.program
                 .must(&["scrub", "--restart", "--rate", "1 GiB"])?;
-            self.program.must(&["audit", "--depth", "frames"])?;
+            self.program.must(&["audit", "--depth", "headers"])?;
         }
         server.kill()?;
         self.program.check_log()
@@ -233,6 +233,9 @@ impl Soak {
         let more = Duration::from_micros(self.dice.below(20_000));
         let mut dice = self.dice.fork();
         let fill = first && self.load.may_be_full;
+        // A collection yields to requests, so most kills come before its end; some shall come after it.
+        let collected = self.load.collects && self.dice.chance(25);
+        let collections = collected.then(|| self.counts.collections.load(Ordering::Relaxed));
         let work = Work {
             board: &self.board,
             load: &self.load,
@@ -247,7 +250,11 @@ impl Soak {
             while !load.is_finished() {
                 let reached = match fill {
                     true => self.counts.no_room.load(Ordering::Relaxed) >= FULL_AFTER,
-                    false => self.acknowledged() >= enough || began.elapsed() > ROUND_LIMIT,
+                    false => {
+                        let now = self.counts.collections.load(Ordering::Relaxed);
+                        let busy = collections.is_some_and(|before| now == before);
+                        self.acknowledged() >= enough && !busy || began.elapsed() > ROUND_LIMIT
+                    }
                 };
                 if reached {
                     break;
@@ -310,6 +317,10 @@ impl Soak {
         )?;
         self.puts_checked += puts;
         self.blocks_read += blocks;
+        if self.load.collects && self.dice.chance(40) {
+            self.program.must(&["gc"])?;
+            workload::count(&self.counts.collections);
+        }
         if self.audits {
             self.program.must(&["audit"])?;
         }
@@ -349,7 +360,7 @@ impl Soak {
             &mut self.dice,
         )
         .with_context(|| format!("after {id} was written into the room that returned"))?;
-        self.program.must(&["audit", "--depth", "frames"])
+        self.program.must(&["audit", "--depth", "headers"])
     }
 
     fn fill(&mut self, api: &mut Api) -> Result<Id, Failure> {
