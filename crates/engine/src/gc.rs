@@ -291,6 +291,7 @@ impl Engine {
             .sweep(&mut merged.candidates, report.epoch, &mut named, pace)
             .await?;
         (report.condemned, report.swept) = (swept.condemned, swept.swept);
+        self.forget_garbage(swept.swept.bytes).await?;
         let reclaimed = self.reclaim(containers, &mut named, pace).await?;
         report.leaked = reclaimed.leaked;
         report.moved = reclaimed.moved;

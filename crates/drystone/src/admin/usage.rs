@@ -126,7 +126,7 @@ async fn send_some(
         let found = engine.usage_of_snapshots(after, 1).await.map_err(told)?;
         let Some(usage) = found.into_iter().find(|usage| usage.id == id) else {
             return Err(format!(
-                "{id} is not among the completed snapshots of {computed_at}; if it is newer, ask with --refresh"
+                "{id} is not among the snapshots of {computed_at}; if it is newer, ask with --refresh"
             ));
         };
         parts.send(Part::Snapshots(vec![usage.into()])).await?;

@@ -53,6 +53,9 @@ fn the_second_cycle_after_a_delete_gives_the_space_back() {
     assert_eq!(first["swept"]["count"], 0, "{first}");
     let second = gc(&place, &[]);
     assert_eq!(second["swept"], first["condemned"], "{second}");
+    let usage = place.run(&["usage", "--json", "--data", "data"]).stdout;
+    let usage: Value = serde_json::from_slice(&usage).expect("JSON");
+    assert_eq!(usage["totals"]["garbage_bytes"], 0, "{usage}");
     for report in [&would, &first, &second] {
         assert_eq!(
             (&report["missing"], &report["revived"]),

@@ -154,6 +154,21 @@ impl Engine {
         {}
         Ok(())
     }
+
+    /// Takes what a cycle has swept out of the garbage that its mark found.
+    pub(super) async fn forget_garbage(&self, bytes: u64) -> Result<(), Fault> {
+        let changed = self.inner.db.transact(move |txn| {
+            Box::pin(async move {
+                let kept = meta::bytes(txn, meta::USAGE_TOTALS).await?;
+                let Some(mut totals) = kept.and_then(|kept| decode(&kept)) else {
+                    return Ok(());
+                };
+                totals.garbage_bytes = totals.garbage_bytes.saturating_sub(bytes);
+                meta::set_bytes(txn, meta::USAGE_TOTALS, &encode(&totals)).await
+            })
+        });
+        Ok(changed.await?)
+    }
 }
 
 fn encode(totals: &UsageTotals) -> Vec<u8> {
