@@ -9,9 +9,9 @@
 //! Nothing is changed here but that a condemned chunk in use is revived. What is to be done is kept, sorted, until all has been compared.
 
 use super::Amount;
-use super::mark::Marked;
+use super::mark::{MarkFault, Marked};
 use super::pace::Pace;
-use super::reference::{KEY_BYTES, Owner, Reference, encode_key};
+use super::reference::{KEY_BYTES, Owner, REFERENCE_BYTES, Reference, Sorted, encode_key};
 use crate::sorter::{self, MEMORY_BYTES};
 use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::{Db, DbExt};
@@ -90,71 +90,34 @@ pub(crate) struct Merge {
     pub(crate) revive: bool,
 }
 
-/// The next items of a sorted stream.
-struct Window<T> {
-    items: std::vec::IntoIter<T>,
-    ended: bool,
-}
-
 impl Merge {
     /// Compares.
-    pub(crate) async fn run(
-        mut self,
-        marked: &mut Marked,
-    ) -> Result<Merged, super::mark::MarkFault> {
+    pub(crate) async fn run(mut self, marked: &mut Marked) -> Result<Merged, MarkFault> {
         let mut candidates =
             sorter::Sorter::new(Arc::clone(&self.scratch), MEMORY_BYTES, |_, _| {});
-        let mut state = State {
-            live_pages: Amount::default(),
-            live_blocks: Amount::default(),
-            garbage: Amount::default(),
-            condemn: Amount::default(),
-            sweep: Amount::default(),
-            missing: 0,
-            missing_first: Vec::new(),
+        let mut counts = Counts {
             own: vec![Own::default(); marked.numbers.len()],
-            named: HashMap::new(),
+            ..Counts::default()
         };
+        let mut stream = Stream::new(&mut marked.references);
         let mut revived = 0;
-        let mut references = Window {
-            items: Vec::new().into_iter(),
-            ended: false,
-        };
-        let mut reference = None;
         let mut after: Option<ChunkKey> = None;
         self.pace.step("comparing chunk records");
         loop {
             let records = self.records(after).await?;
             let mut wrongly_condemned = Vec::new();
             for record in &records {
-                // References before this record have none of their own.
-                loop {
-                    if reference.is_none() {
-                        reference = next(&mut references, marked).await?;
-                    }
-                    match &reference {
-                        Some(found) if found.key() < record.key() => {
-                            state.miss(found);
-                            reference = None;
-                        }
-                        _ => break,
-                    }
-                }
-                let found = reference.take_if(|found| found.key() == record.key());
-                state.name(record);
-                match found {
-                    Some(found) => {
-                        state.count(&found, record);
+                counts.name(record);
+                match stream.find(&record.key(), &mut counts).await? {
+                    Some(reference) => {
+                        counts.count(&reference, record);
                         if record.state == ChunkState::Condemned {
                             wrongly_condemned.push(record.key());
                         }
                     }
                     None => {
-                        if let Some(action) = state.unreferred(record, self.epoch) {
-                            let mut candidate = [0; CANDIDATE_BYTES];
-                            candidate[..KEY_BYTES].copy_from_slice(&encode_key(&record.key()));
-                            candidate[KEY_BYTES] = action as u8;
-                            candidates.push(candidate).await?;
+                        if let Some(action) = counts.unreferred(record, self.epoch) {
+                            candidates.push(candidate(record, action)).await?;
                         }
                     }
                 }
@@ -169,37 +132,18 @@ impl Merge {
                 break;
             }
         }
-        loop {
-            if let Some(found) = &reference {
-                state.miss(found);
-            }
-            reference = next(&mut references, marked).await?;
-            if reference.is_none() {
-                break;
-            }
-        }
-        let numbers: HashMap<u32, SnapshotId> = match state.missing_first.is_empty() {
-            true => HashMap::new(),
-            false => marked.numbers.iter().map(|(id, n)| (*n, *id)).collect(),
-        };
-        let missing_first = state.missing_first.into_iter().map(|reference| {
-            let owner = match reference.owner {
-                Owner::One(number) => numbers.get(&number).copied(),
-                Owner::Several => None,
-            };
-            (reference, owner)
-        });
+        stream.miss_the_rest(&mut counts).await?;
         Ok(Merged {
-            missing_first: missing_first.collect(),
-            live_pages: state.live_pages,
-            live_blocks: state.live_blocks,
-            garbage: state.garbage,
-            condemn: state.condemn,
-            sweep: state.sweep,
+            missing_first: whose(&counts.missing_first, marked),
+            live_pages: counts.live_pages,
+            live_blocks: counts.live_blocks,
+            garbage: counts.garbage,
+            condemn: counts.condemn,
+            sweep: counts.sweep,
             revived,
-            missing: state.missing,
-            own: state.own,
-            named: state.named,
+            missing: counts.missing,
+            own: counts.own,
+            named: counts.named,
             candidates: candidates.sorted().await?,
         })
     }
@@ -221,25 +165,92 @@ impl Merge {
     }
 }
 
-/// The next reference.
-async fn next(
-    window: &mut Window<[u8; super::reference::REFERENCE_BYTES]>,
-    marked: &mut Marked,
-) -> std::io::Result<Option<Reference>> {
-    loop {
-        if let Some(bytes) = window.items.next() {
-            return Ok(Some(Reference::decode(&bytes)));
+fn candidate(record: &ChunkRecord, action: Action) -> [u8; CANDIDATE_BYTES] {
+    let mut candidate = [0; CANDIDATE_BYTES];
+    candidate[..KEY_BYTES].copy_from_slice(&encode_key(&record.key()));
+    candidate[KEY_BYTES] = action as u8;
+    candidate
+}
+
+/// The references, and the snapshot of each that has only one.
+fn whose(references: &[Reference], marked: &Marked) -> Vec<(Reference, Option<SnapshotId>)> {
+    let numbers: HashMap<u32, SnapshotId> = match references.is_empty() {
+        true => HashMap::new(),
+        false => marked.numbers.iter().map(|(id, n)| (*n, *id)).collect(),
+    };
+    let owner = |reference: &Reference| match reference.owner {
+        Owner::One(number) => numbers.get(&number).copied(),
+        Owner::Several => None,
+    };
+    references
+        .iter()
+        .map(|reference| (*reference, owner(reference)))
+        .collect()
+}
+
+/// The references, read from front to end.
+struct Stream<'a> {
+    sorted: &'a mut Sorted,
+    items: std::vec::IntoIter<[u8; REFERENCE_BYTES]>,
+    /// The first one that has not been passed.
+    head: Option<Reference>,
+    ended: bool,
+}
+
+impl Stream<'_> {
+    fn new(sorted: &mut Sorted) -> Stream<'_> {
+        Stream {
+            sorted,
+            items: Vec::new().into_iter(),
+            head: None,
+            ended: false,
         }
-        if window.ended {
-            return Ok(None);
+    }
+
+    /// The reference to this chunk, if there is one. Those before it have no record.
+    async fn find(
+        &mut self,
+        key: &ChunkKey,
+        counts: &mut Counts,
+    ) -> std::io::Result<Option<Reference>> {
+        while let Some(reference) = self.peek().await? {
+            if reference.key() > *key {
+                return Ok(None);
+            }
+            self.head = None;
+            if reference.key() == *key {
+                return Ok(Some(reference));
+            }
+            counts.miss(&reference);
         }
-        let items = marked.references.next(ROWS).await?;
-        window.ended = items.is_empty();
-        window.items = items.into_iter();
+        Ok(None)
+    }
+
+    async fn miss_the_rest(&mut self, counts: &mut Counts) -> std::io::Result<()> {
+        while let Some(reference) = self.peek().await? {
+            self.head = None;
+            counts.miss(&reference);
+        }
+        Ok(())
+    }
+
+    async fn peek(&mut self) -> std::io::Result<Option<Reference>> {
+        while self.head.is_none() && !self.ended {
+            match self.items.next() {
+                Some(bytes) => self.head = Some(Reference::decode(&bytes)),
+                None => {
+                    let items = self.sorted.next(ROWS).await?;
+                    self.ended = items.is_empty();
+                    self.items = items.into_iter();
+                }
+            }
+        }
+        Ok(self.head)
     }
 }
 
-struct State {
+#[derive(Default)]
+struct Counts {
     live_pages: Amount,
     live_blocks: Amount,
     garbage: Amount,
@@ -251,7 +262,7 @@ struct State {
     named: HashMap<u64, u64>,
 }
 
-impl State {
+impl Counts {
     fn name(&mut self, record: &ChunkRecord) {
         *self.named.entry(record.location.container).or_default() +=
             u64::from(record.location.length);

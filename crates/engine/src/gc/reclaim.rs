@@ -205,14 +205,30 @@ impl Engine {
         total: &mut Reclaimed,
     ) -> Result<(), ReclaimFault> {
         let id = closed.container.id;
+        if closed.container.kind == ContainerKind::Blocks as u8 {
+            self.free_leaked(id, pace, total).await?;
+        }
+        self.set_state(id, ContainerState::Closed, ContainerState::Settled)
+            .await?;
+        Ok(())
+    }
+
+    async fn free_leaked(
+        &self,
+        id: u64,
+        pace: &mut Pace,
+        total: &mut Reclaimed,
+    ) -> Result<(), ReclaimFault> {
         let mut from = 0;
-        while closed.container.kind == ContainerKind::Blocks as u8 {
+        loop {
             let frames = self
                 .inner
                 .chunks
                 .frames(ContainerId(id), from, FRAMES)
                 .await?;
-            let Some(last) = frames.last() else { break };
+            let Some(last) = frames.last() else {
+                return Ok(());
+            };
             from = last.location.offset + u64::from(last.location.length);
             let freed = self.inner.db.transact(move |txn| {
                 let frames = frames.clone();
@@ -226,9 +242,6 @@ impl Engine {
             }
             pace.done(0).await;
         }
-        self.set_state(id, ContainerState::Closed, ContainerState::Settled)
-            .await?;
-        Ok(())
     }
 
     /// Copies the frames that records name out of a closed container of pages. Condemned chunks stay: the next cycle sweeps them.
