@@ -134,3 +134,34 @@ def test_children_and_deletes(old):
     complete(old.ebs, again, {0: letter("c")})
     wait(old.ec2, again)
     assert download(old.ebs, again) == {0: letter("c")}
+
+
+def command(old: Old, *words: str) -> str:
+    done = old.server.command(*words, "--data", str(old.server.data))
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_the_keeper_finds_nothing_wrong(old):
+    """Audit, scrub and collection of an old directory: clean, and nothing that is in use goes."""
+    for role in old.roles("sealed"):
+        wait(old.ec2, old.id(role))
+    command(old, "audit", "--depth", "headers")
+    command(old, "scrub", "--restart")
+    # What a cycle condemns, the next one sweeps.
+    swept = [json.loads(command(old, "gc", "--json"))["swept"]["count"] for _ in range(3)]
+    assert sum(swept) > 0, "blocks of the deleted snapshots are garbage"
+    verify(old)
+    command(old, "audit", "--depth", "headers")
+    # Content that was collected can be put again, and what is stored is found again.
+    names = sorted({name for made in old.said["snapshots"].values() for name in made["blocks"].values()})
+    again = {index: block(name) for index, name in enumerate([*names, "l", "o"])}
+    snapshot = upload(old.ebs, old.ec2, again)
+    old.server.kill()
+    # Nobody serves: the commands take the directory themselves.
+    command(old, "audit", "--depth", "headers")
+    command(old, "gc")
+    old.server.start()
+    old.connect()
+    assert download(old.ebs, snapshot) == again
+    command(old, "scrub", "--restart")
