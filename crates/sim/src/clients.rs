@@ -2,7 +2,7 @@
 
 mod calls;
 mod looks;
-mod puts;
+pub mod puts;
 
 use crate::dice::Dice;
 use crate::history::History;
@@ -104,11 +104,16 @@ impl Story<'_> {
 
     /// One of the snapshots that this holds for, with a known id.
     pub fn pick(&self, dice: &mut Dice, suits: impl Fn(&Snapshot) -> bool) -> Option<Snapshot> {
+        self.pick_any(dice, |snapshot| snapshot.id.is_some() && suits(snapshot))
+    }
+
+    /// The same, whether or not its id is known.
+    pub fn pick_any(&self, dice: &mut Dice, suits: impl Fn(&Snapshot) -> bool) -> Option<Snapshot> {
         let model = self.model.borrow();
         let suitable: Vec<_> = model
             .snapshots
             .values()
-            .filter(|snapshot| snapshot.id.is_some() && suits(snapshot))
+            .filter(|snapshot| suits(snapshot))
             .collect();
         dice.pick(&suitable).map(|snapshot| (*snapshot).clone())
     }

@@ -12,6 +12,7 @@ pub mod model;
 pub mod pauses;
 pub mod plan;
 pub mod register;
+pub mod scene;
 pub mod slow_chunks;
 pub mod space;
 pub mod story;

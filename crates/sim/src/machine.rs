@@ -53,6 +53,7 @@ pub struct Machine {
     dice: Dice,
     lives: u64,
     steps_before: u64,
+    cut_next_life_at: Option<u64>,
 }
 
 /// A process that runs.
@@ -103,6 +104,7 @@ impl Machine {
             dice,
             lives: 0,
             steps_before: 0,
+            cut_next_life_at: None,
         }
     }
 
@@ -119,6 +121,11 @@ impl Machine {
     /// The disk.
     pub fn disk(&self) -> &FaultyIo {
         &self.io
+    }
+
+    /// Orders a power cut at this step of each life from now on, while it begins too; or no more.
+    pub fn cut_next_life_at(&mut self, step: Option<u64>) {
+        self.cut_next_life_at = step;
     }
 
     /// Starts a process, lets it live through `story`, and ends it.
@@ -170,6 +177,13 @@ impl Machine {
     /// After a power cut the machine has the disk that is left.
     fn begin_power(&mut self) {
         self.lives += 1;
+        self.reboot_if_off();
+        if let Some(step) = self.cut_next_life_at {
+            self.io.cut_power_at(self.io.steps() + step);
+        }
+    }
+
+    fn reboot_if_off(&mut self) {
         if !self.io.power_is_off() {
             return;
         }

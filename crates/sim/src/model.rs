@@ -188,6 +188,13 @@ impl Model {
             .expect("snapshots stay in the model")
     }
 
+    /// The snapshot with this id.
+    pub fn with_id(&self, id: SnapshotId) -> Option<&Snapshot> {
+        self.snapshots
+            .values()
+            .find(|snapshot| snapshot.id == Some(id))
+    }
+
     /// A start is called.
     pub fn start_called(
         &mut self,

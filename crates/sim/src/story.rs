@@ -152,7 +152,8 @@ impl Run {
                 _ => stillborn = 0,
             }
         }
-        self.end()
+        self.lives += epilogue(&mut self.machine, &self.model)?;
+        Ok(())
     }
 
     fn live(&mut self, chapter: Chapter) -> Result<End<()>, Wrong> {
@@ -192,52 +193,56 @@ impl Run {
             .note(format!("life {} ended: {end:?}", self.lives));
         Ok(end)
     }
+}
 
-    /// The faults are over: everything comes to its end, and is as it must be; once more after another start.
-    fn end(&mut self) -> Result<(), Wrong> {
-        self.machine.faults = false;
-        for round in 0..2 {
-            let (model, counts) = (&self.model, &self.counts);
-            let (history, plan) = (
-                Rc::clone(&self.machine.history),
-                Rc::clone(&self.machine.plan),
-            );
-            let end = self.machine.live(async |life: &Life| {
-                life.io.cut_power_at(u64::MAX);
-                life.io.set_capacity(1 << 40);
-                let story = Story {
-                    life,
-                    model,
-                    history,
-                    plan,
-                    left: &Cell::new(0),
-                    counts,
-                };
-                story.check_everything().await?;
-                if story.plan.trouble == Trouble::Rot {
-                    return Ok(());
-                }
-                if round == 0 {
-                    tokio::time::sleep(QUIET).await;
-                    story.check_everything().await?;
-                    story.check_all_settled()?;
-                }
-                story.check_space().await?;
-                story.check_everything().await?;
-                match story.audited(|_| true).await? {
-                    found if found.is_empty() => Ok(()),
-                    found => Err(format!("the audit found {found:?}")),
-                }
-            })?;
-            self.model.borrow_mut().life_ended();
-            self.lives += 1;
-            match end {
-                End::Told(told) => told?,
-                End::Broke => return Err("the catalog failed without a fault".to_owned()),
-                End::NeverBegan(reason) => return Err(format!("it does not begin: {reason}")),
-            }
+/// The faults are over: everything comes to its end, and is as it must be; once more after another start. Answers the lives it took.
+///
+/// # Errors
+/// What must not be.
+pub fn epilogue(machine: &mut Machine, model: &RefCell<Model>) -> Result<u64, Wrong> {
+    machine.faults = false;
+    let counts = RefCell::default();
+    for round in 0..2 {
+        let (history, plan) = (Rc::clone(&machine.history), Rc::clone(&machine.plan));
+        // Ordered before this life, and not met.
+        machine.disk().cut_power_at(u64::MAX);
+        let end = machine.live(async |life: &Life| {
+            life.io.set_capacity(1 << 40);
+            let story = Story {
+                life,
+                model,
+                history,
+                plan,
+                left: &Cell::new(0),
+                counts: &counts,
+            };
+            last_checks(&story, round == 0).await
+        })?;
+        model.borrow_mut().life_ended();
+        match end {
+            End::Told(told) => told?,
+            End::Broke => return Err("the catalog failed without a fault".to_owned()),
+            End::NeverBegan(reason) => return Err(format!("it does not begin: {reason}")),
         }
-        Ok(())
+    }
+    Ok(2)
+}
+
+async fn last_checks(story: &Story<'_>, first: bool) -> Result<(), Wrong> {
+    story.check_everything().await?;
+    if story.plan.trouble == Trouble::Rot {
+        return Ok(());
+    }
+    if first {
+        tokio::time::sleep(QUIET).await;
+        story.check_everything().await?;
+        story.check_all_settled()?;
+    }
+    story.check_space().await?;
+    story.check_everything().await?;
+    match story.audited(|_| true).await? {
+        found if found.is_empty() => Ok(()),
+        found => Err(format!("the audit found {found:?}")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Called, Story};
 use crate::dice::Dice;
-use crate::model::Wrong;
+use crate::model::{Snapshot, Wrong};
 use crate::plan::Trouble;
 use crate::register::Ending;
 use engine::{
@@ -16,9 +16,14 @@ const KEYS: [&str; 3] = ["name", "made by", "age"];
 
 impl Story<'_> {
     pub(super) async fn delete(&self, client: u64, dice: &mut Dice) -> Result<Called, Wrong> {
-        let Some(snapshot) = self.pick(dice, |snapshot| snapshot.gone.is_none()) else {
-            return Ok(Called::Nothing);
-        };
+        match self.pick(dice, |snapshot| snapshot.gone.is_none()) {
+            Some(snapshot) => self.delete_call(client, &snapshot).await,
+            None => Ok(Called::Nothing),
+        }
+    }
+
+    /// Calls for the deletion of a snapshot.
+    pub async fn delete_call(&self, client: u64, snapshot: &Snapshot) -> Result<Called, Wrong> {
         let (number, Some(id)) = (snapshot.number, snapshot.id) else {
             return Ok(Called::Nothing);
         };
@@ -49,24 +54,35 @@ impl Story<'_> {
     pub(super) async fn tag(&self, client: u64, dice: &mut Dice) -> Result<Called, Wrong> {
         let key = KEYS[dice.below(3) as usize];
         let value = dice.below(4).to_string();
-        self.change_tag(client, dice, key, Some(value)).await
+        self.change_any_tag(client, dice, key, Some(value)).await
     }
 
     pub(super) async fn untag(&self, client: u64, dice: &mut Dice) -> Result<Called, Wrong> {
         let key = KEYS[dice.below(3) as usize];
-        self.change_tag(client, dice, key, None).await
+        self.change_any_tag(client, dice, key, None).await
     }
 
-    async fn change_tag(
+    async fn change_any_tag(
         &self,
         client: u64,
         dice: &mut Dice,
         key: &str,
         value: Option<String>,
     ) -> Result<Called, Wrong> {
-        let Some(snapshot) = self.pick(dice, |snapshot| snapshot.gone.is_none()) else {
-            return Ok(Called::Nothing);
-        };
+        match self.pick(dice, |snapshot| snapshot.gone.is_none()) {
+            Some(snapshot) => self.tag_call(client, &snapshot, key, value).await,
+            None => Ok(Called::Nothing),
+        }
+    }
+
+    /// Calls for a tag to be set, or deleted.
+    pub async fn tag_call(
+        &self,
+        client: u64,
+        snapshot: &Snapshot,
+        key: &str,
+        value: Option<String>,
+    ) -> Result<Called, Wrong> {
         let (number, Some(id)) = (snapshot.number, snapshot.id) else {
             return Ok(Called::Nothing);
         };
@@ -119,7 +135,8 @@ impl Story<'_> {
         Ok(Called::Well)
     }
 
-    pub(super) async fn collect(&self, client: u64, mode: CollectMode) -> Result<Called, Wrong> {
+    /// Collects.
+    pub async fn collect(&self, client: u64, mode: CollectMode) -> Result<Called, Wrong> {
         let answer = self.life.engine.collect(mode).await;
         self.note(client, format_args!("collects ({mode:?}): {answer:?}"));
         match answer {
@@ -134,7 +151,8 @@ impl Story<'_> {
         }
     }
 
-    pub(super) async fn scrub(&self, client: u64) -> Result<Called, Wrong> {
+    /// Scrubs.
+    pub async fn scrub(&self, client: u64) -> Result<Called, Wrong> {
         let options = ScrubOptions {
             bytes_per_second: 1 << 30,
             restart: true,
@@ -150,7 +168,8 @@ impl Story<'_> {
         }
     }
 
-    pub(super) async fn audit(&self, client: u64) -> Result<Called, Wrong> {
+    /// Audits.
+    pub async fn audit(&self, client: u64) -> Result<Called, Wrong> {
         let answer = self.audited(|finding| finding.grave).await;
         self.note(client, format_args!("audits: {answer:?}"));
         match answer {

@@ -8,40 +8,36 @@ use crate::register::{Ending, Tick};
 use engine::{CompleteSnapshot, Error, SnapshotState, StartSnapshot, Tag};
 use std::cell::Cell;
 use std::time::Duration;
-use types::{BlockIndex, SnapshotId, VolumeSize};
+use types::{AccountId, BlockIndex, SnapshotId, VolumeSize};
 
 impl Story<'_> {
+    /// Starts a snapshot, or repeats a start that had a client token.
     pub(super) async fn start(&self, client: u64, dice: &mut Dice) -> Result<Called, Wrong> {
-        let again = dice.hits(150).then(|| {
-            let model = self.model.borrow();
-            let with_token = model.snapshots.values().filter(|snapshot| {
+        let again = if dice.hits(150) {
+            self.pick_any(dice, |snapshot| {
                 let asked_for = snapshot.gone.is_none() && snapshot.deletes == 0;
                 asked_for && snapshot.request.client_token.is_some()
-            });
-            dice.pick(
-                &with_token
-                    .map(|snapshot| snapshot.number)
-                    .collect::<Vec<_>>(),
-            )
-            .copied()
-        });
-        let number = match again.flatten() {
-            Some(number) => number,
-            None => self.new_start(dice),
+            })
+        } else {
+            None
         };
+        match again {
+            Some(snapshot) => self.start_call(client, snapshot.number, false).await,
+            None => {
+                let number = self.plan_start(dice);
+                self.start_call(client, number, true).await
+            }
+        }
+    }
+
+    /// Calls for the start of a snapshot that the model knows of. `first` says whether nobody did before.
+    pub async fn start_call(&self, client: u64, number: u32, first: bool) -> Result<Called, Wrong> {
         let request = self.model.borrow_mut().snapshot(number).request.clone();
         let answer = self.life.engine.start_snapshot(request.clone()).await;
         self.note(client, format_args!("starts {number}: {answer:?}"));
         let mut model = self.model.borrow_mut();
-        let parent = request.parent.and_then(|id| {
-            model
-                .snapshots
-                .values()
-                .find(|snapshot| snapshot.id == Some(id))
-                .cloned()
-        });
+        let parent = request.parent.and_then(|id| model.with_id(id).cloned());
         let parent_goes = parent.as_ref().is_some_and(|parent| parent.deletes > 0);
-        let first = again.flatten().is_none();
         match answer {
             Ok(started) => {
                 model.started(number, started.id)?;
@@ -68,11 +64,10 @@ impl Story<'_> {
         Ok(Called::Not)
     }
 
-    fn new_start(&self, dice: &mut Dice) -> u32 {
+    fn plan_start(&self, dice: &mut Dice) -> u32 {
+        let suits = |snapshot: &Snapshot| snapshot.is_completed() && snapshot.map.is_some();
         let parent = if dice.hits(600) {
-            self.pick(dice, |snapshot| {
-                snapshot.is_completed() && snapshot.map.is_some()
-            })
+            self.pick(dice, suits)
         } else {
             None
         };
@@ -88,21 +83,20 @@ impl Story<'_> {
             key: "made by".to_owned(),
             value: dice.below(3).to_string(),
         };
-        let mut model = self.model.borrow_mut();
-        let token = dice.hits(300).then(|| format!("token {}", dice.next()));
         let request = StartSnapshot {
-            account,
             volume_size: VolumeSize::from_gib(gib.max(1)).expect("a small volume"),
-            parent: parent.as_ref().and_then(|parent| parent.id),
             tags: dice.hits(200).then(|| vec![tag(dice)]),
-            description: None,
-            client_token: token,
+            client_token: dice.hits(300).then(|| format!("token {}", dice.next())),
             timeout_minutes: Some(dice.between(1, 10) as u32),
-            encrypted: None,
+            ..start_request(account, parent.as_ref())
         };
-        model.start_called(request, parent.map(|parent| parent.number), self.at())
+        let number = parent.map(|parent| parent.number);
+        self.model
+            .borrow_mut()
+            .start_called(request, number, self.at())
     }
 
+    /// Puts a content to a block of a snapshot.
     pub(super) async fn put(&self, client: u64, dice: &mut Dice) -> Result<Called, Wrong> {
         // Now and then to one that does not take it.
         let any = dice.hits(30);
@@ -113,8 +107,21 @@ impl Story<'_> {
             return Ok(Called::Nothing);
         };
         let content = Content(dice.below(self.plan.contents + 1) as u32);
-        let number = snapshot.number;
-        let Some(id) = snapshot.id else {
+        let patience = dice.hits(60).then(|| Duration::from_millis(dice.below(12)));
+        self.put_call(client, &snapshot, index, content, patience)
+            .await
+    }
+
+    /// Calls for a put; a caller whose patience ends goes away.
+    pub async fn put_call(
+        &self,
+        client: u64,
+        snapshot: &Snapshot,
+        index: u32,
+        content: Content,
+        patience: Option<Duration>,
+    ) -> Result<Called, Wrong> {
+        let (number, Some(id)) = (snapshot.number, snapshot.id) else {
             return Ok(Called::Nothing);
         };
         let (asked, write) = {
@@ -123,12 +130,10 @@ impl Story<'_> {
         };
         let called_at = self.at();
         let begun = Cell::new(false);
-        let put = self.put_content(&snapshot, id, index, content, &begun);
-        let answer = if dice.hits(60) {
-            let patience = Duration::from_millis(dice.below(12));
-            tokio::time::timeout(patience, put).await.ok()
-        } else {
-            Some(put.await)
+        let put = self.put_content(snapshot, id, index, content, &begun);
+        let answer = match patience {
+            Some(patience) => tokio::time::timeout(patience, put).await.ok(),
+            None => Some(put.await),
         };
         self.note(
             client,
@@ -186,15 +191,31 @@ impl Story<'_> {
         }
     }
 
+    /// Completes a snapshot.
     pub(super) async fn complete(&self, client: u64, dice: &mut Dice) -> Result<Called, Wrong> {
         let any = dice.hits(50);
-        let Some(snapshot) = self.pick(dice, |snapshot| any || snapshot.may_be_open()) else {
-            return Ok(Called::Nothing);
+        // Rarely one without a block.
+        let empty = dice.hits(100);
+        let suits = |snapshot: &Snapshot| {
+            any || (snapshot.may_be_open() && (empty || !snapshot.blocks.is_empty()))
         };
-        let (number, Some(id)) = (snapshot.number, snapshot.id) else {
+        let Some(snapshot) = self.pick(dice, suits) else {
             return Ok(Called::Nothing);
         };
         let promise = promise(&snapshot, dice);
+        self.complete_call(client, &snapshot, promise).await
+    }
+
+    /// Calls for the completion of a snapshot.
+    pub async fn complete_call(
+        &self,
+        client: u64,
+        snapshot: &Snapshot,
+        promise: Promise,
+    ) -> Result<Called, Wrong> {
+        let (number, Some(id)) = (snapshot.number, snapshot.id) else {
+            return Ok(Called::Nothing);
+        };
         let asked = {
             let mut model = self.model.borrow_mut();
             let snapshot = model.snapshot(number);
@@ -236,16 +257,24 @@ impl Story<'_> {
     }
 }
 
+/// A start of the usual kind.
+pub fn start_request(account: AccountId, parent: Option<&Snapshot>) -> StartSnapshot {
+    let gib = parent.map_or(1, |parent| parent.request.volume_size.gib());
+    StartSnapshot {
+        account,
+        volume_size: VolumeSize::from_gib(u64::from(gib)).expect("the size of a volume"),
+        parent: parent.and_then(|parent| parent.id),
+        tags: None,
+        description: None,
+        client_token: None,
+        timeout_minutes: Some(60),
+        encrypted: None,
+    }
+}
+
 /// What a client that knows what it has put promises; sometimes one that does not.
 fn promise(snapshot: &Snapshot, dice: &mut Dice) -> Promise {
-    let believed: Map = snapshot
-        .blocks
-        .iter()
-        .filter_map(|(index, register)| {
-            Some((*index, register.possible().into_iter().flatten().last()?))
-        })
-        .collect();
-    let mut promise = Snapshot::promise_of(&believed);
+    let mut promise = Snapshot::promise_of(&believed(snapshot));
     match dice.below(20) {
         0 => promise.count += 1,
         1 => promise.checksum = Some(vec![0; 32]),
@@ -253,6 +282,15 @@ fn promise(snapshot: &Snapshot, dice: &mut Dice) -> Promise {
         _ => {}
     }
     promise
+}
+
+/// The entries as a client that has put them all would have them.
+pub fn believed(snapshot: &Snapshot) -> Map {
+    let blocks = snapshot.blocks.iter();
+    let last = |(index, register): (&u32, &crate::register::Register<Content>)| {
+        Some((*index, register.possible().into_iter().flatten().last()?))
+    };
+    blocks.filter_map(last).collect()
 }
 
 /// A put that was acknowledged cannot have been called after its snapshot took no more.
@@ -265,10 +303,8 @@ fn check_was_open(snapshot: &Snapshot, asked: Tick) -> Result<(), Wrong> {
         return Err(format!("a put to {number} was taken after it was gone"));
     }
     if snapshot.seen != Seen::Pending && snapshot.seen_at < asked {
-        return Err(format!(
-            "a put to {number} was taken when it was {:?}",
-            snapshot.seen
-        ));
+        let seen = &snapshot.seen;
+        return Err(format!("a put to {number} was taken when it was {seen:?}"));
     }
     Ok(())
 }
