@@ -141,7 +141,7 @@ class Server:
         return profile["aws_access_key_id"], profile["aws_secret_access_key"]
 
     def client(self, service: str, *, validate: bool = True, keys=None, **config):
-        """A boto3 client that never retries, so that every answer is seen."""
+        """A boto3 client that never retries, unless told to, so that every answer is seen."""
         key_id, secret = keys or self.credentials
         return boto3.session.Session().client(
             service,
@@ -150,11 +150,14 @@ class Server:
             aws_access_key_id=key_id,
             aws_secret_access_key=secret,
             config=Config(
-                retries={"total_max_attempts": 1},
                 connect_timeout=ANSWER_SECONDS,
                 read_timeout=ANSWER_SECONDS,
                 parameter_validation=validate,
-                **{"max_pool_connections": 64, **config},
+                **{
+                    "max_pool_connections": 64,
+                    "retries": {"total_max_attempts": 1},
+                    **config,
+                },
             ),
         )
 
