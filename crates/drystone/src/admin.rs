@@ -41,7 +41,7 @@ pub use keys::{CreatedKey, KeyRequest, ListedKey, Owner};
 pub use parts::{Part, Step};
 pub use scrub::{Damaged, ScrubRequest, Scrubbed, Touched};
 pub use socket::AdminSocket;
-pub use usage::{SnapshotUsage, UsageRequest, UsageTotals};
+pub use usage::{NAMED_MAX, SnapshotUsage, UsageRequest, UsageTotals};
 
 use auth::KeyStore;
 use catalog::db::Sqlite;

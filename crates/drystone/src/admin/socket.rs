@@ -14,8 +14,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// Bytes of a request: the longest names 2,000 snapshots.
-const REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of a request: the longest names [`super::NAMED_MAX`] snapshots at 25 bytes each.
+const REQUEST_BYTES_MAX: u64 = 32 << 10;
 
 /// Clients served at a time; the next ones wait. More than all lanes of [`super::Jobs`] hold together, so that a key can be
 /// disabled whatever is under way.

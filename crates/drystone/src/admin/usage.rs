@@ -11,6 +11,9 @@ use types::SnapshotId;
 /// Snapshots read at a time, and sent as one part: 60 KB.
 const PAGE: u32 = 500;
 
+/// Snapshots that a request may name; it has to fit into a line.
+pub const NAMED_MAX: usize = 1_000;
+
 /// Which figures are asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

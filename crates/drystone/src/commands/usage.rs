@@ -5,8 +5,9 @@
 use super::figures::bytes;
 use super::{not_an_answer, print};
 use crate::admin::{
-    DataArgs, Part, Reply, Request, SnapshotUsage, UsageRequest, UsageTotals, carry_out,
+    DataArgs, NAMED_MAX, Part, Reply, Request, SnapshotUsage, UsageRequest, UsageTotals, carry_out,
 };
+use anyhow::bail;
 use clap::Args;
 
 /// Arguments of `drystone usage`.
@@ -30,6 +31,9 @@ pub struct UsageArgs {
 
 /// Runs the command. Snapshots are printed as they come: there may be very many.
 pub async fn run(args: UsageArgs) -> anyhow::Result<()> {
+    if args.snapshots.len() > NAMED_MAX {
+        bail!("name at most {NAMED_MAX} snapshots, or none for all of them");
+    }
     let request = Request::Usage(UsageRequest {
         refresh: args.refresh,
         snapshots: args.snapshots,

@@ -149,15 +149,19 @@ async fn what_is_off_is_never_due() {
 #[tokio::test]
 async fn a_scrub_is_due_when_there_was_none_and_after_its_span() {
     let world = World::new().await;
-    let scrub = Scrub::new(world.options(Every::Each(Span::seconds(HOUR.as_secs()))));
+    let hourly = || Scrub::new(world.options(Every::Each(Span::seconds(HOUR.as_secs()))));
+    let mut scrub = hourly();
     assert!(!scrub.is_due().await, "clients come first");
     world.passes(START_DELAY);
     assert!(scrub.is_due().await);
-    let now = START + i64::try_from(START_DELAY.as_millis()).expect("small");
-    world.ended(meta::SCRUB_FINISHED_AT, now).await;
+    scrub.scrub().await;
     assert!(!scrub.is_due().await);
-    world.passes(HOUR);
-    assert!(scrub.is_due().await);
+
+    let restarted = hourly();
+    world.passes(HOUR - MINUTE);
+    assert!(!scrub.is_due().await && !restarted.is_due().await);
+    world.passes(MINUTE);
+    assert!(scrub.is_due().await && restarted.is_due().await);
 }
 
 #[test]

@@ -49,6 +49,11 @@ fn own_bytes_are_what_deleting_the_snapshot_frees() {
     assert_eq!(bytes(&totals) - bytes(&after["totals"]), own_bytes);
     assert_eq!(of(&after, &second)["own_blocks"], 8);
 
+    let mut many = vec![];
+    many.extend(["--snapshot", &second].repeat(1_000));
+    let listed = usage(&place, &many);
+    assert_eq!(listed["snapshots"].as_array().map(Vec::len), Some(1_000));
+
     // The figures stay with the store.
     server.end(Signal::Kill);
     assert_eq!(usage(&place, &[])["totals"], after["totals"]);
@@ -57,6 +62,10 @@ fn own_bytes_are_what_deleting_the_snapshot_frees() {
         refusal.contains(&first) && refusal.contains("--refresh"),
         "{refusal}"
     );
+    let mut many = vec!["usage", "--data", "data"];
+    many.extend(["--snapshot", &second].repeat(1_001));
+    let refusal = place.refused(&many);
+    assert!(refusal.contains("at most 1000"), "{refusal}");
     let refusal = place.refused(&["usage", "--snapshot", "snap-1", "--data", "data"]);
     assert!(refusal.contains("`snap-1` is no id"), "{refusal}");
 }
