@@ -38,7 +38,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -216,10 +215,7 @@ impl Shared {
     }
 
     /// Serves a client, or tells it to come again.
-    async fn admit<S>(self: Arc<Self>, stream: S, peer: SocketAddr)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let metrics = &self.wire.metrics;
         match self.door.enter().await {
             Entry::Served(_place) => Arc::clone(&self).connection(stream, peer).await,
@@ -231,10 +227,7 @@ impl Shared {
         }
     }
 
-    async fn connection<S>(self: Arc<Self>, stream: S, peer: SocketAddr)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let _open = self.wire.metrics.connection();
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.wire.clock)));
         let _seat = self.door.seat(&exchange);
@@ -283,6 +276,7 @@ impl Shared {
             End::Over(Err(error)) if error.is_timeout() && parts.read_buf.is_empty() => {
                 return wire.close_idle().await;
             }
+            End::Over(_) if wire.is_given_up() => return wire.reset(),
             End::Over(Err(error)) if error.is_timeout() => wire.give_up_on_head(),
             End::Over(Err(error)) => tracing::debug!(%peer, %error, "a connection failed"),
             End::Over(Ok(())) => {}
@@ -291,10 +285,7 @@ impl Shared {
     }
 
     /// Answers one request of a client that there is no place for.
-    async fn tell<S>(&self, stream: S, peer: SocketAddr)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn tell(&self, stream: TcpStream, peer: SocketAddr) {
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.wire.clock)));
         let wire = Wire::new(stream, Arc::clone(&exchange), Arc::clone(&self.wire));
         let service = Requests {
@@ -311,6 +302,7 @@ impl Shared {
         .await;
         let wire = connection.into_parts().io.into_inner();
         match told {
+            _ if wire.is_given_up() => wire.reset(),
             Ok(Ok(())) => wire.close().await,
             Ok(Err(_)) | Err(_) => wire.close_idle().await,
         }

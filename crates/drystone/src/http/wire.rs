@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 use types::{Clock, Random};
 
@@ -59,6 +60,8 @@ pub struct Wire<S> {
     ended: bool,
     head: Head,
     blocked: Option<Blocked>,
+    /// The client did not take its answer in time.
+    given_up: bool,
 }
 
 /// How far the head of a request has come.
@@ -100,7 +103,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             ended: false,
             head: Head::None,
             blocked: None,
+            given_up: false,
         }
+    }
+
+    /// Whether the client did not take its answer in time: nothing more can be said to it.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up
     }
 
     /// Ends the connection. After an orderly exchange the client closes too and this ends at once; a client that is still
@@ -179,6 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             "slow_reader"
         };
         self.context.metrics.cut(reason);
+        self.given_up = true;
         Poll::Ready(ErrorKind::TimedOut.into())
     }
 
@@ -214,6 +224,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.context.metrics.sent(written);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Wire<TcpStream> {
+    /// Ends the connection of a client that takes nothing, at once: what it did not take would stay with the system for minutes.
+    pub fn reset(self) {
+        // A socket that cannot be set is closed in the usual way.
+        let _ = self.stream.set_zero_linger();
     }
 }
 

@@ -33,8 +33,9 @@ const READABLE: u32 = 16;
 #[derive(Clone, Copy)]
 struct Crowd {
     good: u32,
-    /// Of each kind.
+    /// Of each kind of those who stand still.
     stalled: u32,
+    kinds: &'static [Stall],
     /// Of each good client.
     requests: u32,
 }
@@ -73,7 +74,7 @@ fn rush(place: &Place, server: &Server, crowd: Crowd) -> Outcome {
         let (begun, ended) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let mut standing = JoinSet::new();
         for number in 0..crowd.stalled {
-            for kind in Stall::ALL {
+            for kind in crowd.kinds.iter().copied() {
                 let (begun, ended) = (Arc::clone(&begun), Arc::clone(&ended));
                 standing.spawn(stall(Arc::clone(&target), kind, number, begun, ended));
             }
@@ -179,6 +180,7 @@ fn a_thousand_connections_of_which_a_tenth_stand_still() {
     let crowd = Crowd {
         good: 900,
         stalled: 25,
+        kinds: &Stall::ALL,
         requests: 4,
     };
     let outcome = rush(&place, &server, crowd);
@@ -205,6 +207,7 @@ fn few_places_and_more_who_stand_still_than_buffers() {
     let crowd = Crowd {
         good: 96,
         stalled: 12,
+        kinds: &Stall::ALL,
         requests: 2,
     };
     let outcome = rush(&place, &server, crowd);
@@ -214,4 +217,37 @@ fn few_places_and_more_who_stand_still_than_buffers() {
     assert!(cut > 0, "those who stood still had to go");
     let health = server.get("/healthz");
     assert_eq!(health.status, 200);
+}
+
+/// Figures for `benches/README.md`, when they are asked for with the number of requests of each client.
+#[test]
+fn figures_with_and_without_clients_that_stand_still() {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a run that takes minutes is asked for by whoever runs the tests"
+    )]
+    let asked = std::env::var("DRYSTONE_LOAD").ok();
+    let Some(requests) = asked.and_then(|requests| requests.parse::<u32>().ok()) else {
+        return;
+    };
+    let cases: [(&str, u32, &[Stall]); 4] = [
+        ("nobody stands still", 0, &[]),
+        ("25 of each kind", 25, &Stall::ALL),
+        ("100 in the middle of a body", 100, &[Stall::Body]),
+        ("100 that do not read", 100, &[Stall::Reading]),
+    ];
+    for good in [64, 900] {
+        for (name, stalled, kinds) in cases {
+            let place = Place::new();
+            let server = place.serve(&[]);
+            let crowd = Crowd {
+                good,
+                stalled,
+                kinds,
+                requests: requests * 900 / good,
+            };
+            println!("{good} clients, {name}:");
+            rush(&place, &server, crowd).check(crowd);
+        }
+    }
 }
