@@ -38,7 +38,7 @@ use catalog::{Db, DbExt, meta};
 use chunkstore::salvage::{FoundHeader, Salvage, SegmentFile};
 use chunkstore::{ChunkKind, ChunkStore, ContainerKind, ReadOnlyStore, SegmentIo};
 use frames::Frames;
-use records::Gathering;
+use records::{Gathering, Reading};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -243,25 +243,20 @@ pub async fn rebuild(options: RebuildOptions) -> Result<RebuildReport, RescueErr
     })
     .await?;
 
-    let mut gathering = Gathering {
-        db: &**db,
+    let reading = Reading {
         chunks: &*chunks,
         salvage: Salvage::new(survey.store_id, Arc::clone(io)),
         depth: options.depth,
         epoch,
-        now: options.now,
+        tell: Arc::clone(&options.tell),
+    };
+    let mut gathering = Gathering {
+        db: &**db,
         frames: Frames::new(Arc::clone(&options.scratch)),
+        now: options.now,
         report: &mut report,
     };
-    for (number, file) in survey.files.iter().enumerate() {
-        (options.tell)(&format!(
-            "segment {} of {}: {}",
-            number + 1,
-            survey.files.len(),
-            file.name
-        ));
-        gathering.segment(file).await?;
-    }
+    gathering.segments(&survey.files, &reading).await?;
     let frames = gathering.frames;
     (options.tell)("all segments are read; writing the records of their chunks");
     frames.write(&**db, &*chunks, epoch, &mut report).await?;

@@ -4,7 +4,7 @@
 //! first, and written in order once all segments are read (`frames.rs`).
 
 use super::frames::Frames;
-use super::{BATCH, RebuildDepth, RebuildReport, RescueError};
+use super::{BATCH, RebuildDepth, RebuildReport, RescueError, Tell};
 use crate::SnapshotFrame;
 use crate::error::chain;
 use crate::pages::catalog_location;
@@ -17,7 +17,7 @@ use catalog::snapshots::{Finished, Promise, SnapshotRecord, State};
 use catalog::{Db, DbExt, Txn};
 use chunkstore::salvage::{Gap, GapReason, Salvage, SalvagedPart, SegmentFile};
 use chunkstore::{ChunkKind, ChunkStore, ContainerState, FoundFrame};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::limits::TIMEOUT_MINUTES_DEFAULT;
@@ -29,48 +29,90 @@ const READS: usize = 8;
 /// Stored bytes up to which a digest is computed where it is wanted: a page takes some microseconds.
 const INLINE_BYTES_MAX: u32 = 16 << 10;
 
-/// Gathers records, segment by segment.
+/// Segments read at a time: single reads of headers, one after the other, leave a fast disk idle.
+const SEGMENTS: usize = 8;
+
+/// Containers registered in one transaction.
+const CONTAINERS: usize = 1_024;
+
+/// Gathers records from segments.
 pub(super) struct Gathering<'a> {
     pub(super) db: &'a dyn Db,
+    pub(super) frames: Frames,
+    pub(super) now: UnixMillis,
+    pub(super) report: &'a mut RebuildReport,
+}
+
+/// How segments are read.
+pub(super) struct Reading<'a> {
     pub(super) chunks: &'a dyn ChunkStore,
     pub(super) salvage: Salvage,
     pub(super) depth: RebuildDepth,
     pub(super) epoch: i64,
-    pub(super) now: UnixMillis,
-    pub(super) frames: Frames,
-    pub(super) report: &'a mut RebuildReport,
+    pub(super) tell: Tell,
+}
+
+/// What a part of a segment holds.
+struct Found<'a> {
+    file: &'a SegmentFile,
+    chunks: Vec<ChunkRecord>,
+    /// Frames of snapshots, with what they say if they are whole.
+    snapshots: Vec<(chunkstore::Location, Option<SnapshotFrame>)>,
+    gaps: Vec<Gap>,
 }
 
 impl Gathering<'_> {
-    /// Makes the records of one segment.
-    pub(super) async fn segment(&mut self, file: &SegmentFile) -> Result<(), RescueError> {
-        let container = ContainerRecord {
+    /// Makes records of all that is in these segments. Those of chunks are gathered, to be written in order.
+    pub(super) async fn segments(
+        &mut self,
+        files: &[SegmentFile],
+        reading: &Reading<'_>,
+    ) -> Result<(), RescueError> {
+        for files in files.chunks(CONTAINERS) {
+            self.containers(files).await?;
+        }
+        let count = files.len();
+        let parts = stream::iter(files.iter().enumerate()).map(|(number, file)| {
+            let (name, number) = (&file.name, number + 1);
+            (reading.tell)(&format!("reading segment {number} of {count}: {name}"));
+            reading.parts(file).boxed()
+        });
+        let mut parts = parts.flatten_unordered(SEGMENTS);
+        while let Some(found) = parts.try_next().await? {
+            for gap in &found.gaps {
+                self.note_gap(found.file, gap);
+            }
+            for record in &found.chunks {
+                self.frames.push(record).await?;
+            }
+            for (frame, snapshot) in found.snapshots {
+                self.snapshot(frame, snapshot).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn containers(&mut self, files: &[SegmentFile]) -> Result<(), RescueError> {
+        let records = files.iter().map(|file| ContainerRecord {
             id: file.container.0,
             kind: file.kind as u8,
             state: ContainerState::Sealed as u8,
             bytes: file.bytes,
-        };
+        });
+        let records: Arc<Vec<_>> = Arc::new(records.collect());
+        self.report.segments.count += files.len() as u64;
+        self.report.segments.bytes += files.iter().map(|file| file.bytes).sum::<u64>();
         self.db
             .transact(move |txn| {
-                Box::pin(async move { catalog::containers::record(txn, container).await })
+                let records = Arc::clone(&records);
+                Box::pin(async move {
+                    for record in records.iter() {
+                        catalog::containers::record(txn, *record).await?;
+                    }
+                    Ok(())
+                })
             })
             .await?;
-        self.report.segments.count += 1;
-        self.report.segments.bytes += file.bytes;
-        let mut from = Some(0);
-        while let Some(at) = from {
-            let part = part(&self.salvage, file, at).await?;
-            for gap in &part.gaps {
-                self.note_gap(file, gap);
-            }
-            let (snapshots, chunks) = part
-                .frames
-                .into_iter()
-                .partition(|frame| frame.id.kind == ChunkKind::Snapshot);
-            self.chunk_frames(chunks).await?;
-            self.snapshot_frames(snapshots).await?;
-            from = part.next;
-        }
         Ok(())
     }
 
@@ -94,11 +136,59 @@ impl Gathering<'_> {
         }
     }
 
-    async fn chunk_frames(&mut self, frames: Vec<FoundFrame>) -> Result<(), RescueError> {
-        for record in self.judged(frames).await? {
-            self.frames.push(&record).await?;
-        }
+    async fn snapshot(
+        &mut self,
+        frame: chunkstore::Location,
+        found: Option<SnapshotFrame>,
+    ) -> Result<(), RescueError> {
+        let Some(found) = found else {
+            self.note_snapshot_damage(frame);
+            return Ok(());
+        };
+        let now = self.now;
+        let work = Arc::new((found, catalog_location(frame)));
+        self.db
+            .transact(move |txn| {
+                let work = Arc::clone(&work);
+                Box::pin(async move { put_snapshot(txn, &work.0, work.1, now).await })
+            })
+            .await?;
         Ok(())
+    }
+
+    fn note_snapshot_damage(&mut self, frame: chunkstore::Location) {
+        self.report.gaps.count += 1;
+        self.report.gaps.bytes += u64::from(frame.length);
+        if self.report.gap_examples.len() < RebuildReport::EXAMPLES_MAX {
+            self.report.gap_examples.push(format!(
+                "container {} at {}, {} bytes: the frame of a snapshot that is damaged",
+                frame.container.0, frame.offset, frame.length
+            ));
+        }
+    }
+}
+
+impl Reading<'_> {
+    /// The parts of a segment, one after the other.
+    fn parts<'a>(
+        &'a self,
+        file: &'a SegmentFile,
+    ) -> impl Stream<Item = Result<Found<'a>, RescueError>> {
+        stream::try_unfold(Some(0), move |from| async move {
+            let Some(at) = from else { return Ok(None) };
+            let part = part(&self.salvage, file, at).await?;
+            let (snapshots, chunks) = part
+                .frames
+                .into_iter()
+                .partition(|frame| frame.id.kind == ChunkKind::Snapshot);
+            let found = Found {
+                file,
+                chunks: self.judged(chunks).await?,
+                snapshots: self.snapshots(snapshots).await?,
+                gaps: part.gaps,
+            };
+            Ok(Some((found, part.next)))
+        })
     }
 
     /// The records of frames, those that are to be read with what that says of them.
@@ -118,38 +208,15 @@ impl Gathering<'_> {
         stream::iter(reads).buffered(READS).try_collect().await
     }
 
-    async fn snapshot_frames(&mut self, frames: Vec<FoundFrame>) -> Result<(), RescueError> {
+    async fn snapshots(
+        &self,
+        frames: Vec<FoundFrame>,
+    ) -> Result<Vec<(chunkstore::Location, Option<SnapshotFrame>)>, RescueError> {
+        let mut found = Vec::with_capacity(frames.len());
         for frame in frames {
-            let Some(found) = snapshot_frame(self.chunks, &frame).await? else {
-                let gap = Gap {
-                    location: frame.location,
-                    reason: GapReason::DamagedHeader,
-                };
-                self.note_snapshot_damage(&gap);
-                continue;
-            };
-            let now = self.now;
-            let work = Arc::new((found, catalog_location(frame.location)));
-            self.db
-                .transact(move |txn| {
-                    let work = Arc::clone(&work);
-                    Box::pin(async move { put_snapshot(txn, &work.0, work.1, now).await })
-                })
-                .await?;
+            found.push((frame.location, snapshot_frame(self.chunks, &frame).await?));
         }
-        Ok(())
-    }
-
-    fn note_snapshot_damage(&mut self, gap: &Gap) {
-        self.report.gaps.count += 1;
-        self.report.gaps.bytes += u64::from(gap.location.length);
-        if self.report.gap_examples.len() < RebuildReport::EXAMPLES_MAX {
-            let location = gap.location;
-            self.report.gap_examples.push(format!(
-                "container {} at {}, {} bytes: the frame of a snapshot that is damaged",
-                location.container.0, location.offset, location.length
-            ));
-        }
+        Ok(found)
     }
 }
 
