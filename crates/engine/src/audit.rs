@@ -52,8 +52,9 @@ mod places;
 mod records;
 mod snapshots;
 
-use crate::gc::mark::{Mark, Unreadable};
+use crate::gc::mark::{Mark, Marked, Unreadable};
 use crate::gc::pace::Pace;
+use crate::scrub::ScrubReport;
 use catalog::{Db, DbExt};
 use chunkstore::ChunkStore;
 use containers::Containers;
@@ -66,6 +67,10 @@ use types::{Clock, UnixMillis};
 
 /// Rows read in one transaction.
 const ROWS: u32 = 2_000;
+
+/// References that look wrong and are confirmed by walking to each of them. Of more, all references are found once more, and what is
+/// not among them any more is right.
+const SUSPECTS_MAX: u64 = ScrubReport::LISTED_MAX as u64;
 
 /// What an audit looks at.
 pub struct AuditOptions {
@@ -115,26 +120,27 @@ pub struct Finding {
 /// # Errors
 /// When either cannot be read at all, a row of the catalog is not one that this program writes, or the catalog has another format version.
 pub async fn audit(options: AuditOptions) -> Result<AuditReport, Box<dyn Error + Send + Sync>> {
+    audit_with(options, SUSPECTS_MAX).await
+}
+
+/// The same with another bound on the references that are confirmed by a walk.
+pub(crate) async fn audit_with(
+    options: AuditOptions,
+    suspects_max: u64,
+) -> Result<AuditReport, Fault> {
     let mut audit = Audit {
         db: options.db,
         chunks: options.chunks,
         scratch: options.scratch,
         depth: options.depth,
+        suspects_max,
         findings: Findings::default(),
         looked_at: Vec::new(),
     };
     audit.check_format().await?;
     let mut containers = Containers::read(&audit).await?;
     containers.compare_with_store(&mut audit).await?;
-
-    let mark = Mark {
-        db: Arc::clone(&audit.db),
-        chunks: Arc::clone(&audit.chunks),
-        scratch: Arc::clone(&audit.scratch),
-        pace: Pace::new(Arc::new(NoTime), None, Arc::default()),
-        unreadable: Unreadable::Skip,
-    };
-    let marked = mark.run().await?;
+    let marked = audit.mark().await?;
     audit.saw("pages", marked.pages_read);
     let mut places = places::Places::new(Arc::clone(&audit.scratch));
     records::compare(&mut audit, marked, &mut containers, &mut places).await?;
@@ -154,12 +160,13 @@ struct Audit {
     chunks: Arc<dyn ChunkStore>,
     scratch: Arc<Path>,
     depth: AuditDepth,
+    suspects_max: u64,
     findings: Findings,
     looked_at: Vec<(&'static str, u64)>,
 }
 
 /// Why an audit ended early.
-type Fault = Box<dyn Error + Send + Sync>;
+pub(crate) type Fault = Box<dyn Error + Send + Sync>;
 
 impl Audit {
     async fn check_format(&self) -> Result<(), Fault> {
@@ -176,6 +183,18 @@ impl Audit {
             .into()),
             None => Err("this is no catalog of Drystone: it has no format version".into()),
         }
+    }
+
+    /// Finds everything that is referred to.
+    async fn mark(&self) -> Result<Marked, Fault> {
+        let mark = Mark {
+            db: Arc::clone(&self.db),
+            chunks: Arc::clone(&self.chunks),
+            scratch: Arc::clone(&self.scratch),
+            pace: Pace::new(Arc::new(NoTime), None, Arc::default()),
+            unreadable: Unreadable::Skip,
+        };
+        Ok(mark.run().await?)
     }
 
     fn saw(&mut self, what: &'static str, count: u64) {

@@ -1,16 +1,18 @@
 //! What is referred to against the chunk records, and each record against its container.
 //!
 //! References and records are both read in the order of keys, each once. What does not fit is looked up again; a reference that still leads
-//! to something wrong is confirmed by walking the block maps to it, which also tells which blocks of which snapshots it is.
+//! to something wrong is confirmed by walking the block maps to it, which also tells which blocks of which snapshots it is. When there are too
+//! many of them to hold, they are confirmed by finding all references once more.
 
 use super::containers::{Containers, container_kind};
 use super::findings::Flaw;
 use super::places::{Named, Places};
 use super::{Audit, Fault, ROWS};
 use crate::gc::mark::Marked;
-use crate::gc::reference::Reference;
+use crate::gc::reference::{self, Owner, Reference};
+use crate::scrub::Touched;
 use crate::scrub::check::kind_of;
-use crate::scrub::{ScrubReport, Touched};
+use crate::sorter::MEMORY_BYTES;
 use crate::touched::{self, Touches};
 use catalog::DbExt;
 use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
@@ -18,21 +20,24 @@ use catalog::containers::ContainerUse;
 use chunkstore::{ChunkKind, ContainerState};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use types::Domain;
-
-/// References that look wrong and are confirmed by a walk. Beyond them, what the catalog says counts.
-const SUSPECTS_MAX: usize = ScrubReport::LISTED_MAX;
+use types::{Digest, Domain};
 
 /// References in the order of their keys.
 struct References {
-    marked: Marked,
+    sorted: reference::Sorted,
     window: std::vec::IntoIter<Reference>,
     next: Option<Reference>,
     count: u64,
 }
 
-/// References that look wrong, with what they take the chunk for.
-type Suspects = BTreeMap<ChunkKey, ChunkKind>;
+/// References that looked wrong, with what they take the chunk for.
+type Wrong = BTreeMap<ChunkKey, ChunkKind>;
+
+/// References that still looked wrong at a second look.
+struct Suspects {
+    sorter: reference::Sorter,
+    count: u64,
+}
 
 pub(super) async fn compare(
     audit: &mut Audit,
@@ -41,14 +46,12 @@ pub(super) async fn compare(
     places: &mut Places,
 ) -> Result<(), Fault> {
     let unreadable = marked.unreadable.clone();
-    let mut references = References {
-        marked,
-        window: Vec::new().into_iter(),
-        next: None,
+    let mut references = References::begin(marked.references).await?;
+    let scratch = Arc::clone(&audit.scratch);
+    let mut suspects = Suspects {
+        sorter: reference::Sorter::new(scratch, MEMORY_BYTES, reference::combine),
         count: 0,
     };
-    references.advance().await?;
-    let mut suspects = Suspects::new();
     let (mut count, mut unreferenced, mut after) = (0, 0, None);
     loop {
         let records = audit.db.view(move |txn| {
@@ -58,7 +61,7 @@ pub(super) async fn compare(
         let Some(last) = records.last() else { break };
         after = Some(last.key());
         count += records.len() as u64;
-        let mut wrong = Suspects::new();
+        let mut wrong = Wrong::new();
         let mut misplaced = Vec::new();
         for record in &records {
             while let Some(reference) = references.next_before(Some(record.key())) {
@@ -90,7 +93,7 @@ pub(super) async fn compare(
         look_at_references_again(audit, wrong, &mut suspects).await?;
     }
     loop {
-        let mut wrong = Suspects::new();
+        let mut wrong = Wrong::new();
         while let Some(reference) = references.next_before(None)
             && wrong.len() < ROWS as usize
         {
@@ -109,10 +112,21 @@ pub(super) async fn compare(
 }
 
 impl References {
+    async fn begin(sorted: reference::Sorted) -> Result<References, Fault> {
+        let mut references = References {
+            sorted,
+            window: Vec::new().into_iter(),
+            next: None,
+            count: 0,
+        };
+        references.advance().await?;
+        Ok(references)
+    }
+
     async fn advance(&mut self) -> Result<(), Fault> {
         self.next = self.window.next();
         if self.next.is_none() {
-            let more = self.marked.references.next(ROWS as usize).await?;
+            let more = self.sorted.next(ROWS as usize).await?;
             let more: Vec<_> = more.iter().map(Reference::decode).collect();
             self.count += more.len() as u64;
             self.window = more.into_iter();
@@ -212,42 +226,112 @@ async fn look_at_records_again(
 
 /// Keeps of these references those that still lead to something wrong.
 async fn look_at_references_again(
-    audit: &mut Audit,
-    wrong: Suspects,
+    audit: &Audit,
+    wrong: Wrong,
     suspects: &mut Suspects,
 ) -> Result<(), Fault> {
     if wrong.is_empty() {
         return Ok(());
     }
     let records = touched::find(&*audit.db, wrong.keys().copied().collect()).await?;
-    for (key, kind) in wrong {
-        let Some(fault) = reference_fault(kind, records.get(&key)) else {
-            continue;
-        };
-        if suspects.len() < SUSPECTS_MAX {
-            suspects.insert(key, kind);
-        } else {
-            audit.find(fault, || chunk_words(key));
+    for ((domain, name), kind) in wrong {
+        if reference_fault(kind, records.get(&(domain, name))).is_some() {
+            let reference = Reference {
+                domain,
+                digest: Digest::from_bytes(*name.as_bytes()),
+                kind,
+                owner: Owner::Several,
+            };
+            suspects.sorter.push(reference.encode()).await?;
+            suspects.count += 1;
         }
     }
     Ok(())
 }
 
-/// Walks to what looks wrong, and to the pages that cannot be read: what nothing refers to any more was only on its way out.
+/// Finds out what still refers to what looks wrong: what nothing refers to any more was only on its way out.
 async fn confirm(
     audit: &mut Audit,
     suspects: Suspects,
     domains: BTreeSet<Domain>,
 ) -> Result<(), Fault> {
+    let many = suspects.count > audit.suspects_max;
+    let mut suspects = References::begin(suspects.sorter.sorted().await?).await?;
+    if many {
+        return confirm_many(audit, suspects, domains).await;
+    }
+    let mut all = Wrong::new();
+    while let Some(suspect) = suspects.next {
+        all.insert(suspect.key(), suspect.kind);
+        suspects.advance().await?;
+    }
+    walk(audit, all, domains).await
+}
+
+/// The same by finding all references once more. The first are walked to, so that the examples say whose they are.
+async fn confirm_many(
+    audit: &mut Audit,
+    mut suspects: References,
+    mut domains: BTreeSet<Domain>,
+) -> Result<(), Fault> {
+    let marked = audit.mark().await?;
+    domains.extend(&marked.unreadable);
+    let mut references = References::begin(marked.references).await?;
+    let (mut confirmed, mut to_walk) = (Wrong::new(), Some(domains));
+    while let Some(suspect) = suspects.next {
+        suspects.advance().await?;
+        while references.next_before(Some(suspect.key())).is_some() {
+            references.advance().await?;
+        }
+        let found = references.next.map(|next| next.key());
+        if found != Some(suspect.key()) {
+            continue;
+        }
+        let full = match to_walk {
+            Some(_) => confirmed.len() as u64 >= audit.suspects_max,
+            None => confirmed.len() >= ROWS as usize,
+        };
+        if full {
+            settle(audit, std::mem::take(&mut confirmed), to_walk.take()).await?;
+        }
+        confirmed.insert(suspect.key(), suspect.kind);
+    }
+    settle(audit, confirmed, to_walk).await
+}
+
+async fn settle(
+    audit: &mut Audit,
+    confirmed: Wrong,
+    to_walk: Option<BTreeSet<Domain>>,
+) -> Result<(), Fault> {
+    match to_walk {
+        Some(domains) => walk(audit, confirmed, domains).await,
+        None => tell(audit, confirmed).await,
+    }
+}
+
+/// Tells of references that lead to something wrong without saying whose they are.
+async fn tell(audit: &mut Audit, wrong: Wrong) -> Result<(), Fault> {
+    let records = touched::find(&*audit.db, wrong.keys().copied().collect()).await?;
+    for (key, kind) in wrong {
+        if let Some(flaw) = reference_fault(kind, records.get(&key)) {
+            audit.find(flaw, || chunk_words(key));
+        }
+    }
+    Ok(())
+}
+
+/// Walks to what looks wrong and to the pages that cannot be read, and tells what it finds.
+async fn walk(audit: &mut Audit, suspects: Wrong, domains: BTreeSet<Domain>) -> Result<(), Fault> {
     let keys = suspects.keys().copied().collect();
     let reach = touched::reach(&*audit.db, &*audit.chunks, &keys, &domains).await?;
     let records = touched::find(&*audit.db, keys.into_iter().collect()).await?;
-    for (key, kind) in &suspects {
-        let Some(touches) = reach.touches.get(key) else {
+    for (key, kind) in suspects {
+        let Some(touches) = reach.touches.get(&key) else {
             continue;
         };
-        if let Some(fault) = reference_fault(*kind, records.get(key)) {
-            audit.find(fault, || words(*key, touches));
+        if let Some(flaw) = reference_fault(kind, records.get(&key)) {
+            audit.find(flaw, || words(key, touches));
         }
     }
     // Not those that are suspects: what their records say has been told.

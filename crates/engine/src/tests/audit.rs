@@ -2,15 +2,18 @@
 
 use super::damage::{change, flip, place, set_place};
 use super::{account, complete, completion, put, snapshot, start, start_child};
+use crate::audit::audit_with;
 use crate::testing::TestEngine;
 use crate::{AuditDepth, AuditOptions, AuditReport, CollectMode, StartSnapshot, Tag, audit};
 use catalog::chunks::ChunkKey;
-use catalog::db::{Sqlite, SqliteOptions};
+use catalog::db::{Outcome, Sqlite, SqliteOptions, Work};
 use catalog::{Db, DbExt, Value};
 use chunkstore::{ChunkId, ChunkKind, ChunkStore, FileIo, NewChunk, ReadOnlyStore};
+use futures_util::future::BoxFuture;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use types::{ChunkName, Digest, Domain, SnapshotId};
 
 const DEPTHS: [AuditDepth; 2] = [AuditDepth::Catalog, AuditDepth::Headers];
@@ -262,6 +265,101 @@ async fn what_goes_on_meanwhile_is_no_finding() {
     }
     work.await.unwrap();
     assert!(audits >= 4, "{audits}");
+}
+
+/// A catalog in which something happens before one of the reads.
+struct Meddling {
+    db: Arc<dyn Db>,
+    reads: AtomicU64,
+    before: u64,
+    act: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl Db for Meddling {
+    fn write(&self, work: Work) -> BoxFuture<'_, Result<Outcome, catalog::Error>> {
+        self.db.write(work)
+    }
+
+    fn read(&self, work: Work) -> BoxFuture<'_, Result<Outcome, catalog::Error>> {
+        Box::pin(async move {
+            if self.reads.fetch_add(1, Ordering::Relaxed) == self.before {
+                let act = self.act.lock().unwrap().take();
+                act.unwrap().await;
+            }
+            self.db.read(work).await
+        })
+    }
+}
+
+/// Deletes a snapshot, and collects what only it had, before every `step`th read of an audit.
+async fn check_that_a_deletion_is_no_finding(step: usize, suspects_max: u64) {
+    let Store { dir, test, .. } = Store::new().await;
+    let mut snapshots = Vec::new();
+    for number in 0..80 / step {
+        let text = format!("own {number:012}");
+        snapshots.push(snapshot(&test, &[(1_000, &text), (1_001, "all")]).await);
+    }
+    // So that their frames are in complete containers, from which they are freed.
+    close(test).await;
+    let test = TestEngine::open(dir.path()).await;
+    for (gone, before) in snapshots.into_iter().zip((0..).step_by(step)) {
+        let engine = test.engine.clone();
+        let act = async move {
+            engine.delete_snapshot(account(), gone).await.unwrap();
+            engine.purge_now().await.unwrap();
+            for _ in 0..3 {
+                engine.collect(CollectMode::Cycle).await.unwrap();
+            }
+        };
+        let db = Arc::new(Meddling {
+            db: Arc::clone(&test.db),
+            reads: AtomicU64::new(0),
+            before: before as u64,
+            act: Mutex::new(Some(Box::pin(act))),
+        });
+        let options = AuditOptions {
+            db: Arc::clone(&db) as _,
+            chunks: Arc::clone(&test.store) as _,
+            scratch: dir.path().into(),
+            depth: AuditDepth::Headers,
+        };
+        let report = audit_with(options, suspects_max).await.unwrap();
+        assert_eq!(kinds(&report), [], "before read {before}: {report:?}");
+        if db.act.lock().unwrap().is_some() {
+            assert!(before > 20, "{before} reads");
+            return;
+        }
+    }
+    panic!("an audit takes more reads than there are snapshots");
+}
+
+#[tokio::test]
+async fn a_deletion_between_two_reads_is_no_finding() {
+    check_that_a_deletion_is_no_finding(2, 1_000).await;
+}
+
+#[tokio::test]
+async fn a_deletion_of_more_than_is_walked_to_is_no_finding() {
+    check_that_a_deletion_is_no_finding(5, 0).await;
+}
+
+#[tokio::test]
+async fn what_is_not_walked_to_is_counted_all_the_same() {
+    let store = Store::new().await;
+    change(&store.test, "UPDATE chunks SET state = 2 WHERE kind = 1").await;
+    for suspects_max in [0, 1, 3, 4, 5, 1_000] {
+        let options = AuditOptions {
+            db: Arc::clone(&store.test.db),
+            chunks: Arc::clone(&store.test.store) as _,
+            scratch: store.dir.path().into(),
+            depth: AuditDepth::Catalog,
+        };
+        let report = audit_with(options, suspects_max).await.unwrap();
+        assert_eq!(kinds(&report), [("chunk-condemned", true, 5)], "{report:?}");
+        let examples = report.findings[0].examples.iter();
+        let with_names = examples.filter(|example| example.contains("snap-")).count();
+        assert_eq!(with_names as u64, suspects_max.min(5), "{report:?}");
+    }
 }
 
 #[tokio::test]
