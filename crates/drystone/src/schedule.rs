@@ -14,7 +14,8 @@
 //! - A wall clock that steps back puts a job off by its span of the server's time at most.
 //! - At most one job of each kind is begun at a time, and the next look comes after its end.
 //!
-//! Failure: the engine logs and counts what its jobs find and why they fail; here they are tried again after [`RETRY_PAUSE`].
+//! Failure: the engine logs and counts what its jobs find and why they fail; here they are tried again after [`RETRY_PAUSE`], a collection
+//! after twice as long each time, up to its span: what a page that cannot be read costs is a whole mark.
 
 use crate::metrics::StoreHealth;
 use crate::settings::{Every, Span};
@@ -96,8 +97,8 @@ struct Collection {
     options: ScheduleOptions,
     /// When this process began to watch, or ended its last cycle.
     watched_from: Duration,
-    /// The last cycle failed, so that the engine's word on garbage does not count.
-    failed: bool,
+    /// How many cycles have failed since one did not.
+    failures: u32,
     /// How many puts had found no space when the last cycle for that began.
     full_seen: u64,
     full_not_before: Duration,
@@ -110,7 +111,7 @@ impl Collection {
         Collection {
             full_seen: options.engine.metrics().puts_without_space.get(),
             watched_from: started,
-            failed: false,
+            failures: 0,
             full_not_before: started,
             not_before: started + START_DELAY,
             options,
@@ -130,7 +131,7 @@ impl Collection {
         let Every::Each(span) = self.options.collection else {
             return None;
         };
-        if !self.failed && !self.options.engine.may_hold_garbage() {
+        if !self.options.engine.may_hold_garbage() {
             return None;
         }
         let monotonic = self.options.clock.monotonic();
@@ -157,9 +158,17 @@ impl Collection {
         };
         let now = self.options.clock.monotonic();
         self.watched_from = now;
-        self.not_before = now + RETRY_PAUSE;
+        self.failures = match collected {
+            Ok(_) => 0,
+            Err(_) => self.failures.saturating_add(1),
+        };
+        let doubled = RETRY_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
+        let longest = match self.options.collection {
+            Every::Each(span) => span.duration().max(RETRY_PAUSE),
+            Every::Off => RETRY_PAUSE,
+        };
+        self.not_before = now + doubled.min(longest);
         self.full_not_before = now + FULL_PAUSE;
-        self.failed = collected.is_err();
     }
 
     async fn cycle(&self) -> Result<CollectReport, Error> {

@@ -57,6 +57,14 @@ impl World {
         set.await.expect("written");
     }
 
+    async fn run(&self, statement: &'static str) {
+        let ran = self
+            .engine
+            .db
+            .transact(move |txn| Box::pin(async move { txn.execute(statement, Vec::new()).await }));
+        ran.await.expect("it runs");
+    }
+
     /// Leaves something that may be garbage.
     async fn delete_something(&self) {
         let (engine, account) = (&self.engine.engine, AccountId::from_random(7));
@@ -133,6 +141,26 @@ async fn a_full_disk_does_not_wait_and_is_not_tried_in_vain() {
     assert_eq!(collection.due().await, None, "deletes come together");
     world.passes(FULL_PAUSE);
     assert_eq!(collection.due().await, Some(Reason::Full));
+}
+
+#[tokio::test]
+async fn a_collection_that_fails_is_tried_again_after_ever_longer_pauses() {
+    let world = World::new().await;
+    let mut collection = Collection::new(world.options(Every::Each(Span::seconds(HOUR.as_secs()))));
+    world.delete_something().await;
+    world.passes(HOUR);
+    let broken = "ALTER TABLE put_entries RENAME TO hidden";
+    world.run(broken).await;
+    for pause in [5, 10, 20, 40, 60, 60] {
+        assert_eq!(collection.due().await, Some(Reason::Span));
+        collection.collect(Reason::Span).await;
+        world.passes(MINUTE * pause - MINUTE);
+        assert_eq!(collection.due().await, None, "{pause} minutes");
+        world.passes(MINUTE);
+    }
+    world.run("ALTER TABLE hidden RENAME TO put_entries").await;
+    collection.collect(Reason::Span).await;
+    assert_eq!(collection.failures, 0);
 }
 
 #[tokio::test]
