@@ -8,6 +8,7 @@ use crate::snapshots::{Client, content};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--data", "data"];
 const ADVICE: &str = "drystone rescue rebuild --data";
@@ -69,10 +70,15 @@ impl Store {
 
     /// Rebuilds the catalog of a store that has lost no block.
     fn rebuild_whole(&self) -> Value {
+        self.rebuild_whole_of(2)
+    }
+
+    /// The same of one with this many snapshots.
+    fn rebuild_whole_of(&self, snapshots: u64) -> Value {
         let before = self.segments();
         let (code, answer) = self.rescue(&["rebuild"]);
         assert_eq!(code, Some(0), "{answer}");
-        assert_eq!(answer["snapshots"], 2, "{answer}");
+        assert_eq!(answer["snapshots"], snapshots, "{answer}");
         assert!(self.segments() == before, "segments are only read");
         answer
     }
@@ -122,6 +128,17 @@ fn a_catalog_that_is_gone_is_rebuilt_and_keys_go_on_working() {
     assert_eq!(answer["key_restored"], *store.key.id, "{answer}");
     let server = store.serves_all();
     assert_eq!(who_is(&server, &store.key).status, 200);
+    // Nothing is found, and nothing in use is collected.
+    for command in [
+        &["audit", "--depth", "headers"][..],
+        &["gc"],
+        &["gc"],
+        &["scrub", "--restart", "--rate", "1 GiB"],
+        &["audit", "--depth", "headers"],
+    ] {
+        let output = store.place.run(&[command, &["--data", "data"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{command:?}: {output:?}");
+    }
     // The store restarts like any other, and nothing is left in the way.
     server.end(Signal::Kill);
     let server = store.serves_all();
@@ -289,6 +306,17 @@ fn a_missing_segment_costs_what_it_held_and_is_healed_by_a_put() {
     }
 
     let server = store.place.serve(&[]);
+    let audit = ["audit", "--json", "--data", "data"];
+    let output = store.place.run(&audit);
+    assert_eq!(output.status.code(), IN_DANGER, "{output:?}");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let kinds: Vec<_> = found["findings"]
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|finding| (finding["kind"].as_str(), finding["count"].as_u64()))
+        .collect();
+    assert_eq!(kinds, [(Some("chunk-missing"), Some(3))], "{found}");
     let client = Client::of(&store.place, &server);
     for (index, token) in client.blocks(&store.second) {
         let read = client.try_get(&store.second, index, &token);
@@ -307,6 +335,29 @@ fn a_missing_segment_costs_what_it_held_and_is_healed_by_a_put() {
     client.verify(&third, 1..4);
     client.verify(&store.first, 1..4);
     client.verify(&store.second, 3..6);
+    let output = store.place.run(&audit);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+/// Killed while it builds, it leaves the old state; whenever it is killed, it can be repeated.
+#[test]
+fn a_rebuild_that_was_killed_is_repeated() {
+    let store = Store::new();
+    let arguments = ["rescue", "rebuild", "--data", "data"];
+    let building = store.path("rescue").join("new").join("catalog.db");
+    for _ in 0..3 {
+        let mut rebuild = store.place.drystone(&arguments);
+        let rebuild = rebuild.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut rebuild = rebuild.spawn().expect("it starts");
+        while !building.exists() && rebuild.try_wait().expect("it is ours").is_none() {
+            std::thread::yield_now();
+        }
+        rebuild.kill().expect("it is ours");
+        rebuild.wait().expect("it is ours");
+        store.serves_all().end(Signal::Kill);
+    }
+    store.rebuild_whole_of(5);
+    store.serves_all();
 }
 
 #[test]
