@@ -326,7 +326,7 @@ async fn a_key_that_is_known_is_restored() {
     let key = store.create_key(account).await.expect("a key");
     // Another root key: the record is there, and does not open.
     let store = world.open_with("other.key", 2).await.expect("a store");
-    assert_eq!(store.unreadable(), [key.id.clone()]);
+    assert_eq!(store.unreadable(), std::slice::from_ref(&key.id));
     let restored = store.restore_key(&key.id, &key.secret, account).await;
     restored.expect("restored");
     let credential = store.lookup(&key.id).expect("the key");
