@@ -68,8 +68,11 @@ pub async fn run(args: RescueArgs) -> anyhow::Result<()> {
     }
 }
 
-/// The segments of a data directory, and what they are.
-async fn look(layout: &Layout) -> anyhow::Result<(Arc<dyn SegmentIo>, Survey)> {
+/// A directory of segments, and what is in it.
+type Segments = (Arc<dyn SegmentIo>, Survey);
+
+/// The segments of a data directory.
+async fn look(layout: &Layout) -> anyhow::Result<Segments> {
     let path = layout.segments();
     let failed = format!("the segments in {} cannot be used", path.display());
     let looked = tokio::task::spawn_blocking(move || {

@@ -53,6 +53,11 @@ pub fn begin(layout: &Layout) -> anyhow::Result<PathBuf> {
     Ok(new)
 }
 
+/// Removes what was made since [`begin`], as far as that goes: the next [`begin`] does it, too.
+pub fn abandon(layout: &Layout) {
+    let _ = fs::remove_dir_all(layout.root().join(MAKING));
+}
+
 /// Puts the files made since [`begin`] in place; answers where those that were there before are now.
 pub fn put_in_place(layout: &Layout, archive_name: &str) -> anyhow::Result<PathBuf> {
     let making = layout.root().join(MAKING);

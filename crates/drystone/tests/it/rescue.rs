@@ -228,12 +228,31 @@ fn a_stale_catalog_is_rebuilt() {
     let newer = Client::of(&store.place, &server).upload(20..24);
     server.end(Signal::Kill);
     copy_catalog(&backup, &store.place.data());
+    store.refuses(&["is older than the segments", "drystone rescue rebuild"]);
+    // So it does when the directory does not remember its starts, as those of the first version.
+    fs::remove_file(store.path("starts")).expect("removed");
     store.refuses(&["newer than anything in the catalog"]);
     let (code, answer) = store.rescue(&["rebuild"]);
     assert_eq!(code, Some(0), "{answer}");
     assert_eq!(answer["unknown_to_old_catalog"][0], *newer, "{answer}");
     let server = store.serves_all();
     Client::of(&store.place, &server).verify(&newer, 20..24);
+}
+
+/// Nothing was stored since the backup but into segments that it knows: only the directory can tell.
+#[test]
+fn a_catalog_that_is_a_start_behind_is_refused() {
+    let store = Store::new();
+    let backup = store.place.path().join("backup");
+    fs::create_dir(&backup).expect("made");
+    copy_catalog(&store.place.data(), &backup);
+    store.place.serve(&[]).end(Signal::Kill);
+    copy_catalog(&backup, &store.place.data());
+    store.refuses(&["is older than the segments"]);
+    store.rebuild_whole();
+    let server = store.serves_all();
+    server.end(Signal::Kill);
+    store.serves_all();
 }
 
 #[test]
@@ -508,6 +527,8 @@ fn segments_of_two_stores_are_refused_by_name() {
     )
     .expect("written");
     let message = store.place.refused(&arguments);
-    assert!(!message.is_empty(), "{message}");
-    assert!(!store.path("catalog.db").exists(), "nothing was made");
+    assert!(message.contains("several stores"), "{message}");
+    for name in ["catalog.db", "rescue"] {
+        assert!(!store.path(name).exists(), "nothing was made");
+    }
 }

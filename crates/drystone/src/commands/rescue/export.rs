@@ -52,6 +52,9 @@ pub async fn run(args: ExportArgs, layout: &Layout) -> anyhow::Result<()> {
             args.snapshot
         )
     })?;
+    if args.to.symlink_metadata().is_ok() {
+        bail!("{} is there already; name a new file", args.to.display());
+    }
     let (io, survey) = look(layout).await?;
     let scratch = scratch(args.scratch.as_ref())?;
     let db = new_catalog(scratch.path(), &survey).await?;

@@ -11,7 +11,7 @@
 
 use super::credentials::{self, Keys};
 use super::report::{Answer, Outcome};
-use super::{look, new_catalog, old_catalog, open_catalog, scratch, tell};
+use super::{Segments, look, new_catalog, old_catalog, open_catalog, scratch, tell};
 use crate::data_dir::{DataDir, Layout, replacement};
 use anyhow::{Context, bail};
 use auth::{KeyStore, KeyStoreOptions, RootKey};
@@ -56,20 +56,19 @@ pub struct RebuildArgs {
 pub async fn run(args: RebuildArgs, layout: Layout) -> anyhow::Result<()> {
     let data = DataDir::open_damaged(layout)?;
     let layout = data.layout();
+    let segments = look(layout).await?;
     if args.dry_run {
         let scratch = scratch(args.scratch.as_ref())?;
-        let (db, report) = build(&args, layout, scratch.path()).await?;
+        let (db, report) = build(&args, segments, layout, scratch.path()).await?;
         drop(db);
         return Answer::new(report, Outcome::DryRun).tell(args.json);
     }
     let directory = replacement::begin(layout)?;
-    let (db, report) = build(&args, layout, &directory).await?;
-    let keys = keys(layout, &directory, &db, &report).await?;
-    drop(db);
-    write_back(&directory).await?;
-    if let Some(version) = data.missing_version() {
-        crate::data_dir::write_durably(&directory.join("VERSION"), &version)?;
+    let made = make(&args, segments, &data, &directory).await;
+    if made.is_err() {
+        replacement::abandon(layout);
     }
+    let (report, keys) = made?;
     let archive = replacement::put_in_place(layout, &archive_name())?;
     let outcome = Outcome::Done {
         archive,
@@ -79,13 +78,33 @@ pub async fn run(args: RebuildArgs, layout: Layout) -> anyhow::Result<()> {
     Answer::new(report, outcome).tell(args.json)
 }
 
+/// Makes every file that is to be put in place.
+async fn make(
+    args: &RebuildArgs,
+    segments: Segments,
+    data: &DataDir,
+    directory: &Path,
+) -> anyhow::Result<(RebuildReport, Keys)> {
+    let layout = data.layout();
+    // What is wrong with the root key is told before the segments are read.
+    let root_key = root_key(layout, directory)?;
+    let (db, report) = build(args, segments, layout, directory).await?;
+    let keys = keys(layout, directory, root_key, &db, &report).await?;
+    drop(db);
+    write_back(directory).await?;
+    if let Some(version) = data.missing_version() {
+        crate::data_dir::write_durably(&directory.join("VERSION"), &version)?;
+    }
+    Ok((report, keys))
+}
+
 /// Builds the catalog in this directory.
 async fn build(
     args: &RebuildArgs,
+    (io, survey): Segments,
     layout: &Layout,
     directory: &Path,
 ) -> anyhow::Result<(Arc<Sqlite>, RebuildReport)> {
-    let (io, survey) = look(layout).await?;
     let db = new_catalog(directory, &survey).await?;
     let report = rebuild_catalog(RebuildOptions {
         db: Arc::clone(&db) as Arc<dyn Db>,
@@ -109,23 +128,28 @@ async fn build(
     Ok((db, report))
 }
 
-/// Sees to the root key and the access keys.
-async fn keys(
-    layout: &Layout,
-    directory: &Path,
-    db: &Arc<Sqlite>,
-    report: &RebuildReport,
-) -> anyhow::Result<Keys> {
-    let random = Random::system();
+/// The root key of the directory, or a new one beside the new catalog.
+fn root_key(layout: &Layout, directory: &Path) -> anyhow::Result<RootKey> {
     let path = match layout.root_key() {
         path if path.exists() => path,
         _ => directory.join("root.key"),
     };
+    Ok(RootKey::load_or_create(&path, &Random::system())?)
+}
+
+/// Sees to the access keys.
+async fn keys(
+    layout: &Layout,
+    directory: &Path,
+    root_key: RootKey,
+    db: &Arc<Sqlite>,
+    report: &RebuildReport,
+) -> anyhow::Result<Keys> {
     let keys = KeyStore::open(KeyStoreOptions {
         db: Arc::clone(db) as Arc<dyn Db>,
-        root_key: RootKey::load_or_create(&path, &random)?,
+        root_key,
         clock: Arc::new(SystemClock::new()),
-        random,
+        random: Random::system(),
     })
     .await
     .context("the access keys cannot be read")?;
