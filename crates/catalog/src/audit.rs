@@ -1,5 +1,8 @@
 //! Reads that only an audit needs: what should not be there, and sums that must agree.
 
+#[cfg(test)]
+mod tests;
+
 use crate::accounts::account_at;
 use crate::snapshots::id_at;
 use crate::{Batch, Error, Location, Txn, Value};
