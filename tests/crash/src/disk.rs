@@ -4,7 +4,7 @@
 //! The file is opened with direct I/O, so nothing waits in a page cache above it. Requests are read by one thread and carried
 //! out by another, so a flush may arrive while writes are under way, and then does not cover them.
 
-use crate::log::{Change, Log};
+use crate::log::{Change, Events, Log};
 use anyhow::Context;
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
@@ -40,9 +40,9 @@ impl Disk {
     ///
     /// # Errors
     /// FUSE is not there, or not allowed.
-    pub fn mount(at: &Path, bytes: usize) -> anyhow::Result<Disk> {
+    pub fn mount(at: &Path, bytes: usize, events: Events) -> anyhow::Result<Disk> {
         std::fs::create_dir_all(at)?;
-        let log = Arc::new(Log::new());
+        let log = Arc::new(Log::new(events));
         let image = Arc::new(Mutex::new(vec![0; bytes]));
         let (todo, requests) = channel();
         let served = File {

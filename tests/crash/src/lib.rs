@@ -9,6 +9,7 @@
 //! check                   a server against a model, byte for byte
 //! place                   small file systems in files
 //! disk log                a block device that logs its writes and flushes, and what of it a power cut leaves
+//! machine cuts            a server under load on such disks, and what it finds on them after a cut
 //! ```
 //!
 //! Two programs: `soak` kills the process, `crashdisk` cuts the power of the disk. Neither contains product code, except
@@ -21,9 +22,11 @@ pub mod api;
 pub mod board;
 pub mod check;
 pub mod content;
+pub mod cuts;
 pub mod dice;
 pub mod disk;
 pub mod log;
+pub mod machine;
 pub mod model;
 pub mod place;
 pub mod server;

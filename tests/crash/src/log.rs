@@ -1,6 +1,7 @@
 //! What was asked of a disk, in order, and what of it a power cut leaves.
 //!
 //! Time is counted in events: each request is two, its arrival and its end. A cut at `c` happens after the events 0 to c - 1.
+//! Disks of one machine share a count, so that one cut ends all of them at the same time.
 //!
 //! ```text
 //! durable    changes that ended before the arrival of a flush that ended before the cut
@@ -12,9 +13,10 @@
 //! the newer.
 
 use crate::dice::Dice;
+use std::ops::AddAssign;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Zeros to write a discard with.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -86,10 +88,12 @@ struct Record {
     ended: u64,
 }
 
+/// Counts the events of all disks of a machine.
+pub type Events = Arc<AtomicU64>;
+
 /// The log of a disk; it grows at its end only.
-#[derive(Default)]
 pub struct Log {
-    events: AtomicU64,
+    events: Events,
     bytes: AtomicU64,
     records: Mutex<Vec<Record>>,
 }
@@ -105,8 +109,12 @@ pub enum Honesty {
 
 impl Log {
     /// An empty log.
-    pub fn new() -> Log {
-        Log::default()
+    pub fn new(events: Events) -> Log {
+        Log {
+            events,
+            bytes: AtomicU64::new(0),
+            records: Mutex::new(Vec::new()),
+        }
     }
 
     fn records(&self) -> MutexGuard<'_, Vec<Record>> {
@@ -129,11 +137,6 @@ impl Log {
             arrived,
             ended,
         });
-    }
-
-    /// Events so far.
-    pub fn events(&self) -> u64 {
-        self.events.load(Ordering::SeqCst)
     }
 
     /// Bytes that were written so far.
@@ -172,8 +175,13 @@ pub struct Left {
     pub volatile: usize,
     /// How many of them are on the disk, in whole or in part.
     pub kept: usize,
-    /// How they were chosen.
-    pub how: How,
+}
+
+impl AddAssign for Left {
+    fn add_assign(&mut self, other: Left) {
+        self.volatile += other.volatile;
+        self.kept += other.kept;
+    }
 }
 
 /// Which volatile changes a cut leaves.
@@ -276,11 +284,7 @@ impl<'a, F: FileExt> Replay<'a, F> {
             }
             kept += usize::from(any);
         }
-        Ok(Left {
-            volatile,
-            kept,
-            how,
-        })
+        Ok(Left { volatile, kept })
     }
 }
 
@@ -348,7 +352,7 @@ mod tests {
 
     #[test]
     fn what_a_flush_covers_stays_and_the_rest_may_go() {
-        let log = Log::new();
+        let log = Log::new(Events::default());
         write(&log, 0, 1); // 0, 1
         flush(&log); // 2, 3
         write(&log, 1, 2); // 4, 5
@@ -369,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_flush_does_not_cover_what_was_under_way() {
-        let log = Log::new();
+        let log = Log::new(Events::default());
         let under_way = log.arrived(); // 0
         flush(&log); // 1, 2
         let change = Change::Write {
@@ -383,12 +387,12 @@ mod tests {
 
     #[test]
     fn a_lying_disk_forgets_what_it_promised() {
-        let log = Log::new();
+        let log = Log::new(Events::default());
         write(&log, 0, 1);
         flush(&log);
         write(&log, 1, 2);
         flush(&log);
-        let end = log.events();
+        let end = log.events.load(Ordering::SeqCst);
         assert_eq!(cut(&log, end, How::None, Honesty::Honest), [1, 2, 0, 0]);
         assert_eq!(cut(&log, end, How::None, Honesty::OneIn(2)), [1, 0, 0, 0]);
     }

@@ -149,6 +149,36 @@ impl Drop for Mount {
     }
 }
 
+/// Mounts that stand on each other; the last ends first.
+#[derive(Debug, Default)]
+pub struct Mounts {
+    stack: Vec<Mount>,
+}
+
+impl Mounts {
+    /// Adds one.
+    pub fn push(&mut self, mount: Mount) {
+        self.stack.push(mount);
+    }
+
+    /// Ends all, and says whether that worked.
+    ///
+    /// # Errors
+    /// One is in use.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        while let Some(mount) = self.stack.pop() {
+            mount.end()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        while self.stack.pop().is_some() {}
+    }
+}
+
 /// Makes a file of `bytes` that takes no room yet.
 ///
 /// # Errors
