@@ -17,6 +17,8 @@ pub const LAST_CONTAINER: &str = "last_container";
 
 /// Only in a copy: when it was made, in Unix milliseconds. It may be taken over from, not served.
 pub const COPIED_AT: &str = "copied_at";
+/// How often a process has opened the catalog to work with it.
+pub const STARTS: &str = "starts";
 /// When the last collection ended, in Unix milliseconds.
 pub const COLLECTION_FINISHED_AT: &str = "collection_finished_at";
 /// When the last scrub ended, in Unix milliseconds.

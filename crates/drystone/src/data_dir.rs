@@ -7,6 +7,7 @@
 //! DIR/catalog.db    the catalog, and SQLite's -wal and -shm beside it
 //! DIR/segments/     the chunk store
 //! DIR/scratch/      what a running process sorts beyond its memory; emptied when the next one begins
+//! DIR/starts        how often the catalog was opened to work with it: one that knows of fewer starts is an older one
 //! DIR/credentials   the key made at the first start, an AWS shared credentials file
 //! DIR/admin.sock    where the running server takes admin commands
 //! DIR/rescue/, DIR/rescue-ready/, DIR/before-rescue-DATE/   see data_dir/replacement.rs
@@ -91,6 +92,10 @@ impl Layout {
     /// The socket for admin commands.
     pub fn admin_socket(&self) -> PathBuf {
         self.root.join("admin.sock")
+    }
+
+    fn starts(&self) -> PathBuf {
+        self.root.join("starts")
     }
 
     fn lock(&self) -> PathBuf {
@@ -251,6 +256,30 @@ impl DataDir {
         &self.layout
     }
 
+    /// How often the catalog of this store was opened to work with it, as the directory remembers; 0 when it does not.
+    pub fn starts(&self, store_id: [u8; 16]) -> anyhow::Result<i64> {
+        let path = self.layout.starts();
+        let Some(text) = read_small(&path)? else {
+            return Ok(0);
+        };
+        let line = text.trim_end().split_once(' ');
+        let starts = line.and_then(|(id, starts)| Some((id, starts.parse().ok()?)));
+        let Some((id, starts)) = starts else {
+            bail!(
+                "{} is not readable; delete it if the catalog beside it is this store's newest",
+                path.display()
+            );
+        };
+        // Whose catalog it is, the segments tell.
+        Ok(if id == hex(store_id) { starts } else { 0 })
+    }
+
+    /// Remembers a number of starts, once the catalog has it.
+    pub fn set_starts(&self, store_id: [u8; 16], starts: i64) -> anyhow::Result<()> {
+        let line = format!("{} {starts}\n", hex(store_id));
+        write_durably(&self.layout.starts(), &line)
+    }
+
     fn read_version(&self) -> anyhow::Result<Option<u32>> {
         let path = self.layout.version();
         let Some(text) = read_small(&path)? else {
@@ -309,6 +338,10 @@ pub fn write_durably(path: &Path, content: &str) -> anyhow::Result<()> {
 }
 
 /// Makes what was created, renamed or removed in the directory durable.
+fn hex(id: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
+}
+
 pub fn sync_dir(directory: &Path) -> anyhow::Result<()> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())

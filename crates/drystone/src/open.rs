@@ -83,10 +83,11 @@ pub async fn catalog(
     let facts = db.view(|txn| {
         Box::pin(async move {
             let copied_at = meta::number(txn, meta::COPIED_AT).await?;
-            Ok((copied_at, meta::store_id(txn).await?))
+            let starts = meta::number(txn, meta::STARTS).await?.unwrap_or(0);
+            Ok((copied_at, starts, meta::store_id(txn).await?))
         })
     });
-    let (copied_at, store_id) = facts.await.with_context(failed)?;
+    let (copied_at, starts, store_id) = facts.await.with_context(failed)?;
     if copied_at.is_some() {
         // What was stored since then would be taken for garbage.
         bail!(
@@ -96,6 +97,22 @@ pub async fn catalog(
             rescue_advice(data)
         );
     }
+    let remembered = data.starts(store_id)?;
+    if remembered > starts {
+        bail!(
+            "{} is older than the segments: it knows of {starts} starts, and the directory of {remembered}; what was stored \
+             since then would be taken for garbage: put the newest one back, or {}",
+            path.display(),
+            rescue_advice(data)
+        );
+    }
+    // First in the catalog: a crash in between makes the directory remember less, never more.
+    db.transact(move |txn| {
+        Box::pin(async move { meta::set_number(txn, meta::STARTS, starts + 1).await })
+    })
+    .await
+    .with_context(failed)?;
+    data.set_starts(store_id, starts + 1)?;
     Ok(Catalog {
         db: Arc::new(db),
         store_id,

@@ -15,8 +15,8 @@ use super::{Segments, look, new_catalog, old_catalog, open_catalog, scratch, tel
 use crate::data_dir::{DataDir, Layout, replacement};
 use anyhow::{Context, bail};
 use auth::{KeyStore, KeyStoreOptions, RootKey};
-use catalog::Db;
 use catalog::db::Sqlite;
+use catalog::{Db, DbExt, meta};
 use clap::Args;
 use engine::rescue::{
     Incomplete, RebuildDepth, RebuildOptions, RebuildReport, rebuild as rebuild_catalog,
@@ -90,6 +90,7 @@ async fn make(
     let root_key = root_key(layout, directory)?;
     let (db, report) = build(args, segments, layout, directory).await?;
     let keys = keys(layout, directory, root_key, &db, &report).await?;
+    know_the_starts(&db, data).await?;
     drop(db);
     write_back(directory).await?;
     if let Some(version) = data.missing_version() {
@@ -159,6 +160,20 @@ async fn keys(
     };
     let whole = table("access_keys") && table("accounts");
     credentials::complete(&keys, layout, directory, whole).await
+}
+
+/// The new catalog is the newest one there is, whatever the directory remembers of those before.
+async fn know_the_starts(db: &Sqlite, data: &DataDir) -> anyhow::Result<()> {
+    let store_id = db
+        .view(|txn| Box::pin(async move { meta::store_id(txn).await }))
+        .await
+        .context("the new catalog cannot be read")?;
+    let starts = data.starts(store_id)?;
+    db.transact(move |txn| {
+        Box::pin(async move { meta::set_number(txn, meta::STARTS, starts).await })
+    })
+    .await
+    .context("the new catalog cannot be written")
 }
 
 /// Leaves the catalog as one file: its WAL is written back, and gone.
