@@ -477,3 +477,32 @@ async fn a_child_goes_on_from_a_rescued_parent() {
     let expected = [(0, "precious "), (1, "changed "), (300, "far away ")];
     assert_holds(&test, child, &expected).await;
 }
+
+/// A page that two maps share is walked once when all below it is whole, and told for both when it is not.
+#[tokio::test]
+async fn what_two_maps_share_is_missing_in_both() {
+    let mut damaged = Damaged::new().await;
+    let test = TestEngine::open(damaged.lost.path()).await;
+    let child = start_child(&test.engine, damaged.one).await;
+    put(&test, child, &[(1_000, "new ")]).await;
+    complete(&test, child, 1).await;
+    close(test).await;
+    damaged.flip(damaged.block("precious "), 60);
+    let (report, test) = damaged.rebuild().await;
+    let mut found: Vec<_> = report
+        .incomplete
+        .iter()
+        .map(|snapshot| {
+            (
+                snapshot.id,
+                snapshot.bad[0].start.get(),
+                snapshot.bad_blocks,
+            )
+        })
+        .collect();
+    found.sort_unstable();
+    let mut expected = [(damaged.one, 0, 1), (child, 0, 1)];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    damaged.assert_two(&test).await;
+}
