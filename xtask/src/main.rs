@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask check`, `test`, `tidy`, `conformance`, `fuzz`.
+//! The project's own commands: `cargo xtask check`, `test`, `tidy`, `conformance`, `fuzz`, `sim`.
 //!
 //! `check` and `test` together are what continuous integration runs; nothing passes there that cannot
 //! be run here. Every command prints what it starts, so that each step can be repeated by hand.
@@ -12,6 +12,7 @@ mod command;
 mod conformance;
 mod crash;
 mod fuzz;
+mod sim;
 mod tally;
 mod test;
 mod tidy;
@@ -32,6 +33,8 @@ usage: cargo xtask COMMAND
   crashdisk [--cuts N] [--fs ext4,xfs] [--seed N]
                                cuts the power under its disk (root only)
   fuzz [--seconds N] [TARGET]  each fuzz target for N seconds (default 30)
+  sim --seeds N | --seed S     the engine on simulated machines that fail as their seeds say
+  sim --thorough               every crash point and every race with garbage collection
 ";
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "conformance" => conformance::run(rest),
         "fuzz" => fuzz::run(rest),
+        "sim" => sim::run(rest),
         "soak" => crash::run(crash::Crash::Soak, rest),
         "crashdisk" => crash::run(crash::Crash::Disk, rest),
         "help" | "--help" | "-h" => {

@@ -8,6 +8,7 @@ use crate::clock::SimClock;
 use crate::contents::digest_of;
 use crate::dice::Dice;
 use crate::faulty_db::{DbFaults, FaultyDb};
+use crate::gate::Gate;
 use crate::history::History;
 use crate::pauses::Pauses;
 use crate::plan::Plan;
@@ -72,6 +73,8 @@ pub struct Life {
     pub store: Arc<LocalStore>,
     /// The time.
     pub clock: Arc<SimClock>,
+    /// What every call passes.
+    pub gate: Arc<Gate>,
     settled: watch::Receiver<bool>,
     faults: Option<(DbFaults, Chaos)>,
 }
@@ -242,7 +245,11 @@ impl Machine {
             other => Box::<dyn std::error::Error + Send + Sync>::from(other),
         })?;
         let store = Arc::new(store);
-        let pauses = |name: &str| Arc::new(Pauses::new(self.plan.pace, dice.fork(name)));
+        let gate = Arc::new(Gate::default());
+        let pauses = |name: &str| {
+            let gate = Arc::clone(&gate);
+            Arc::new(Pauses::new(self.plan.pace, dice.fork(name), gate))
+        };
         let slow_db = Arc::new(db.slow(pauses("catalog's pauses")));
         let (tell, settled) = watch::channel(false);
         {
@@ -282,6 +289,7 @@ impl Machine {
             io: self.io.clone(),
             store,
             clock: Arc::clone(&self.clock),
+            gate,
             settled,
             faults,
         })

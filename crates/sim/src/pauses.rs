@@ -1,7 +1,8 @@
 //! Time that things take: it decides who goes next, so each seed has an order of its own.
 
 use crate::dice::Dice;
-use std::sync::{Mutex, PoisonError};
+use crate::gate::Gate;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often calls take how long, per mille; the rest answers at once.
@@ -20,6 +21,7 @@ pub struct Pace {
 pub struct Pauses {
     pace: Pace,
     dice: Mutex<Dice>,
+    gate: Arc<Gate>,
 }
 
 enum Pause {
@@ -29,16 +31,18 @@ enum Pause {
 }
 
 impl Pauses {
-    /// Pauses at this pace.
-    pub fn new(pace: Pace, dice: Dice) -> Pauses {
+    /// Pauses at this pace, and where the gate says.
+    pub fn new(pace: Pace, dice: Dice, gate: Arc<Gate>) -> Pauses {
         Pauses {
             pace,
             dice: Mutex::new(dice),
+            gate,
         }
     }
 
     /// Takes a while, or not.
     pub async fn pause(&self) {
+        self.gate.pass().await;
         match self.next() {
             Pause::None => {}
             Pause::Turns(turns) => {

@@ -13,6 +13,7 @@ use crate::plan::{Plan, Trouble, Verb};
 use crate::story::epilogue;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -251,6 +252,61 @@ impl Story<'_> {
             if self.life.io.steps() <= before + 1 {
                 return;
             }
+        }
+    }
+
+    /// Runs `first` up to the call after `calls` others, then all of `second`, then the rest of `first`. When `second` has to wait for
+    /// `first`, they go on together. Answers whether `first` was held before its end.
+    ///
+    /// # Errors
+    /// What must not be.
+    pub async fn interleave(
+        &self,
+        calls: u64,
+        first: impl Future<Output = Result<(), Wrong>>,
+        second: impl Future<Output = Result<(), Wrong>>,
+    ) -> Result<bool, Wrong> {
+        let gate = &self.life.gate;
+        let (mut first, mut second) = (pin!(first), pin!(second));
+        gate.hold_after(calls);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut first => Some(ended),
+            () = gate.held() => None,
+        };
+        if let Some(ended) = ended {
+            gate.release();
+            ended?;
+            second.await?;
+            return Ok(false);
+        }
+        let ended = tokio::time::timeout(WHILE, &mut second).await;
+        gate.release();
+        match ended {
+            Ok(ended) => {
+                ended?;
+                first.await?;
+            }
+            Err(_) => {
+                let (first, second) = futures_util::future::join(first, second).await;
+                first.and(second)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Checks, without another start, that everything is there, nothing else is, and that no chunk more is kept.
+    ///
+    /// # Errors
+    /// What must not be.
+    pub async fn check_now(&self) -> Result<(), Wrong> {
+        self.quiet().await;
+        self.check_everything().await?;
+        self.check_all_settled()?;
+        self.check_chunks().await?;
+        match self.audited(|_| true).await? {
+            found if found.is_empty() => Ok(()),
+            found => Err(format!("the audit found {found:?}")),
         }
     }
 

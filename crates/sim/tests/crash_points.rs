@@ -8,11 +8,14 @@ use sim::clients::Story;
 use sim::machine::End;
 use sim::model::Wrong;
 use sim::scene::Scene;
+use sim::thorough::is_thorough;
 use std::cell::Cell;
 use std::time::Duration;
 
-/// Choices of what survives, for each step.
-const SURVIVORS: u64 = 2;
+/// Choices of what survives, for each step; each step has its own.
+fn survivors() -> u64 {
+    if is_thorough() { 8 } else { 1 }
+}
 
 /// Called by a verb's script where its steps begin to count.
 struct Mark {
@@ -39,9 +42,9 @@ fn check(
     steps_min: u64,
 ) {
     let mut steps_seen = 0;
-    for seed in 0..SURVIVORS {
+    for seed in 0..survivors() {
         let run = |cut: Option<u64>| {
-            let mut scene = Scene::new(seed);
+            let mut scene = Scene::new(1_000 * seed + cut.unwrap_or_default());
             before(&mut scene)?;
             let mark = Mark {
                 cut,
@@ -410,11 +413,11 @@ fn cut_in_the_middle(scene: &mut Scene) -> Result<(), Wrong> {
 
 #[test]
 fn the_start_itself() {
-    for seed in 0..3 * SURVIVORS {
+    for seed in 0..3 * survivors() {
         let mut cut = 0;
         loop {
             cut += 1;
-            let mut scene = Scene::new(seed);
+            let mut scene = Scene::new(1_000 * seed + cut);
             cut_in_the_middle(&mut scene).unwrap();
             let run = || -> Result<bool, Wrong> {
                 scene.machine.cut_next_life_at(Some(cut));

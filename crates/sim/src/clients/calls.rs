@@ -175,7 +175,7 @@ impl Story<'_> {
         match answer {
             Ok(grave) if grave.is_empty() || self.bytes_may_be_bad() => Ok(Called::Well),
             Ok(grave) => Err(format!("the audit found {grave:?}")),
-            Err(_) if self.plan.trouble != Trouble::None || self.life.db.is_dead() => {
+            Err(_) if self.plan.trouble != Trouble::None || self.life.has_broken() => {
                 Ok(Called::Not)
             }
             Err(error) => Err(format!("the audit failed: {error}")),
