@@ -84,7 +84,12 @@ impl<'a> Cutter<'a> {
             }
             let before = dice.clone();
             let left = self.leave(&replays, cut, how, dice)?;
-            let outcome = self.look(cut, dice);
+            let mounts = match self.mount() {
+                // A file system cannot stand on a disk that forgets, and what it says is no answer of ours.
+                Err(_) if honesty != Honesty::Honest => continue,
+                mounted => mounted,
+            };
+            let outcome = mounts.and_then(|mounts| self.look(mounts, cut, dice));
             if outcome.is_err() && honesty == Honesty::Honest {
                 // As they were before anybody looked at them.
                 self.leave(&replays, cut, how, &mut before.clone())?;
@@ -148,18 +153,26 @@ impl<'a> Cutter<'a> {
         points
     }
 
-    /// Recovers the disks after a cut, and compares.
-    fn look(&mut self, cut: u64, dice: &mut Dice) -> anyhow::Result<()> {
-        let at = self.order.dir.join("recovered");
+    fn recovered(&self) -> PathBuf {
+        self.order.dir.join("recovered")
+    }
+
+    /// Mounts the disks after a cut: the file systems recover.
+    fn mount(&self) -> anyhow::Result<Mounts> {
         let mut mounts = Mounts::default();
         for (disk, place) in self.order.layout.places().iter().enumerate() {
             mounts.push(Mount::file(
                 self.order.kind,
                 &self.image(disk),
-                &at.join(place),
+                &self.recovered().join(place),
             )?);
         }
-        let program = self.order.program(&at);
+        Ok(mounts)
+    }
+
+    /// Starts the server after a cut, and compares.
+    fn look(&mut self, mounts: Mounts, cut: u64, dice: &mut Dice) -> anyhow::Result<()> {
+        let program = self.order.program(&self.recovered());
         let board = Board::without_cuts(0, self.recorded.board.at(cut));
         let server = program.start()?;
         self.worst_start = self.worst_start.max(server.took);

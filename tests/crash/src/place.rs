@@ -194,14 +194,19 @@ pub fn sparse_file(path: &Path, bytes: u64) -> anyhow::Result<()> {
 /// # Errors
 /// It is not there, or fails.
 pub fn run(command: &mut Command) -> anyhow::Result<String> {
+    let words = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let line = words.join(" ");
     let path = std::env::var("PATH").unwrap_or_default();
     let output = command
         .env("PATH", format!("{path}:{TOOLS}"))
         .output()
-        .with_context(|| format!("{command:?}"))?;
+        .with_context(|| line.clone())?;
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?}: {}: {}", output.status, error.trim());
+        bail!("{line}: {}: {}", output.status, error.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
