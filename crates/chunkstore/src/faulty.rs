@@ -502,6 +502,10 @@ impl SegmentReader for FaultyFile {
         Ok(false)
     }
 
+    fn read_stored(&self, into: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
+        self.read_at(into, bytes, offset)
+    }
+
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
         let mut state = self.io.state();
         state.check_power()?;

@@ -304,6 +304,14 @@ impl ChunkStore for LocalStore {
         })
     }
 
+    fn read_stored(&self, location: Location, id: ChunkId) -> BoxFuture<'_, Result<Bytes, Error>> {
+        Box::pin(async move {
+            let reader = Arc::clone(&self.reader);
+            self.work(&self.reading, move || reader.read_stored(location, id))
+                .await
+        })
+    }
+
     fn free(&self, locations: Vec<Location>) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.free_locations(locations))
     }

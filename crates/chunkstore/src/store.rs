@@ -168,6 +168,9 @@ pub trait ChunkStore: Send + Sync + 'static {
     /// Reads one chunk and proves that it is the one asked for.
     fn read(&self, location: Location, id: ChunkId) -> BoxFuture<'_, Result<Bytes, Error>>;
 
+    /// The same from where it is stored, not from what memory holds of it: a scrub would never see the disk otherwise.
+    fn read_stored(&self, location: Location, id: ChunkId) -> BoxFuture<'_, Result<Bytes, Error>>;
+
     /// Gives the space of these frames back.
     fn free(&self, locations: Vec<Location>) -> BoxFuture<'_, Result<(), Error>>;
 

@@ -35,6 +35,10 @@ impl ChunkStore for SlowChunks {
         Box::pin(self.paused(self.store.read(location, id)))
     }
 
+    fn read_stored(&self, location: Location, id: ChunkId) -> BoxFuture<'_, Result<Bytes, Error>> {
+        Box::pin(self.paused(self.store.read_stored(location, id)))
+    }
+
     fn free(&self, locations: Vec<Location>) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.paused(self.store.free(locations)))
     }

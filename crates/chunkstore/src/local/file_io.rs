@@ -12,6 +12,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -150,7 +151,10 @@ impl SegmentIo for FileIo {
 
     fn open_reader(&self, name: &str) -> io::Result<Arc<dyn SegmentReader>> {
         let file = self.open_file(name, OFlags::RDONLY | OFlags::CLOEXEC)?;
-        Ok(Arc::new(FileReader { file }))
+        Ok(Arc::new(FileReader {
+            file,
+            direct: self.direct,
+        }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -240,6 +244,19 @@ impl SegmentWriter for FileWriter {
 
 struct FileReader {
     file: OwnedFd,
+    direct: bool,
+}
+
+impl FileReader {
+    /// The same file around the page cache; nothing where the file system has no such way.
+    fn open_direct(&self) -> Option<OwnedFd> {
+        if !self.direct {
+            return None;
+        }
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).ok()
+    }
 }
 
 impl SegmentReader for FileReader {
@@ -268,6 +285,36 @@ impl SegmentReader for FileReader {
         }
     }
 
+    fn read_stored(&self, into: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
+        let Some(file) = self.open_direct() else {
+            return self.read_at(into, bytes, offset);
+        };
+        let start = offset / ALIGNMENT as u64 * ALIGNMENT as u64;
+        let skipped = (offset - start) as usize;
+        let mut aligned = Aligned::zeroed((skipped + bytes).next_multiple_of(ALIGNMENT));
+        let mut read = 0;
+        while read < skipped + bytes {
+            match rustix::io::pread(
+                &file,
+                &mut aligned.as_mut_slice()[read..],
+                start + read as u64,
+            ) {
+                Ok(0) => break,
+                Ok(more) if more.is_multiple_of(ALIGNMENT) => read += more,
+                // The end of the file: what follows begins at no multiple.
+                Ok(more) => {
+                    read += more;
+                    break;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let end = read.min(skipped + bytes);
+        into.extend_from_slice(aligned.as_slice().get(skipped..end).unwrap_or_default());
+        Ok(())
+    }
+
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
         match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(data) => Ok(Some(data)),
@@ -282,5 +329,36 @@ impl SegmentReader for FileReader {
 
     fn bytes(&self) -> io::Result<u64> {
         Ok(u64::try_from(rustix::fs::fstat(&self.file)?.st_size).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_read_at_any_place_and_length() {
+        // Not on a file system in memory, which may have no direct reads.
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let io = FileIo::open(dir.path(), WriteMode::Detect).unwrap();
+        let file = io.create("file", 1 << 20).unwrap();
+        let mut block = crate::buffer::Aligned::zeroed(1 << 20);
+        for (number, byte) in (0_u32..).zip(block.as_mut_slice()) {
+            *byte = (number % 251) as u8;
+        }
+        file.write_at(&mut [IoSlice::new(block.as_slice())], 0)
+            .unwrap();
+        file.truncate((1 << 20) - 100).unwrap();
+        file.sync().unwrap();
+        let reader = io.open_reader("file").unwrap();
+        for (offset, bytes) in [(0, 1), (4_096, 4_096), (4_097, 10_000), (1 << 19, 528_384)] {
+            let (mut stored, mut usual) = (Vec::new(), Vec::with_capacity(bytes));
+            reader.read_stored(&mut stored, bytes, offset).unwrap();
+            reader.read_at(&mut usual, bytes, offset).unwrap();
+            assert!(stored == usual, "{bytes} bytes at {offset}");
+        }
+        let mut behind = Vec::new();
+        reader.read_stored(&mut behind, 10, 1 << 20).unwrap();
+        assert!(behind.is_empty());
     }
 }

@@ -65,6 +65,9 @@ pub trait SegmentReader: Send + Sync {
     /// did not is of no meaning.
     fn read_cached(&self, into: &mut [u8], offset: u64) -> io::Result<bool>;
 
+    /// As [`SegmentReader::read_at`], of what the disk holds rather than memory, where the system can.
+    fn read_stored(&self, into: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()>;
+
     /// The first offset from `offset` on that may hold anything but zeros; `None` when only zeros follow.
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>>;
 

@@ -62,12 +62,30 @@ impl Reader {
         ))
     }
 
+    /// The content of the chunk at this location, as the disk has it. Blocks.
+    pub(crate) fn read_stored(&self, location: Location, chunk: ChunkId) -> Result<Bytes, Error> {
+        self.read_with(location, chunk, |file, into, bytes, offset| {
+            file.read_stored(into, bytes, offset)
+        })
+    }
+
     /// The content of the chunk at this location. Blocks.
     pub(crate) fn read(&self, location: Location, chunk: ChunkId) -> Result<Bytes, Error> {
+        self.read_with(location, chunk, |file, into, bytes, offset| {
+            file.read_at(into, bytes, offset)
+        })
+    }
+
+    fn read_with(
+        &self,
+        location: Location,
+        chunk: ChunkId,
+        read: impl Fn(&dyn SegmentReader, &mut Vec<u8>, usize, u64) -> io::Result<()>,
+    ) -> Result<Bytes, Error> {
         let (file, bytes) = self.find(location)?;
         let mut buffer = self.idle.buffer(bytes);
         buffer.memory.clear();
-        let read = file.read_at(&mut buffer.memory, bytes, location.offset);
+        let read = read(&*file, &mut buffer.memory, bytes, location.offset);
         // A bad sector is damage like any other: what it held has to be stored anew.
         let bad_sector =
             |source: &io::Error| source.raw_os_error() == Some(Errno::IO.raw_os_error());

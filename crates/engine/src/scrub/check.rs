@@ -80,7 +80,7 @@ impl Engine {
         let read = self
             .inner
             .chunks
-            .read(location(record), chunk_id(record, kind));
+            .read_stored(location(record), chunk_id(record, kind));
         let bytes = match read.await {
             Ok(bytes) => bytes,
             Err(error) if is_damage(&error) => return Ok(Err(chain(&error))),
@@ -135,7 +135,10 @@ impl Engine {
         };
         let mut failed_at = None;
         for _ in 0..LOOKS {
-            let read = self.inner.chunks.read(store_location(place), chunk.id);
+            let read = self
+                .inner
+                .chunks
+                .read_stored(store_location(place), chunk.id);
             let reason = match read.await {
                 Ok(bytes) if bytes == chunk.data => return Ok(Checked::Sound),
                 Ok(_) => format!("{}: it says something else than the record", at(place)),

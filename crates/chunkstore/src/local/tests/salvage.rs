@@ -180,6 +180,10 @@ impl SegmentReader for BadSector {
         Ok(false)
     }
 
+    fn read_stored(&self, into: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
+        self.read_at(into, bytes, offset)
+    }
+
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
         self.file.data_from(offset)
     }
