@@ -59,7 +59,7 @@ impl Crash {
     fn in_tests(self) -> &'static [&'static str] {
         match self {
             Crash::Soak => &["--kills", "12", "--full-kills", "4"],
-            Crash::Disk => &["--cuts", "12"],
+            Crash::Disk => &["--cuts", "8", "--log-mib", "64"],
         }
     }
 }

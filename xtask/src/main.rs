@@ -30,7 +30,7 @@ usage: cargo xtask COMMAND
   conformance                  the same story through the Rust SDK (builds for minutes)
   soak [--kills N] [--full-kills N] [--seed N]
                                kills the server under load and checks what it acknowledged
-  crashdisk [--cuts N] [--fs ext4,xfs] [--seed N]
+  crashdisk [--cuts N] [--fs ext4,xfs] [--disks 1,2] [--log-mib N] [--seed N]
                                cuts the power under its disk (root only)
   fuzz [--seconds N] [TARGET]  each fuzz target for N seconds (default 30)
   sim --seeds N | --seed S     the engine on simulated machines that fail as their seeds say

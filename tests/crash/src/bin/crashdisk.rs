@@ -122,7 +122,14 @@ fn on(kind: Kind, layout: Layout, name: &str, arguments: &Arguments) -> anyhow::
     }
     println!("{name}: {}", cutter.summary());
     match cutter.cut(LYING_CUTS, LYING, &mut dice) {
-        Err(error) => println!("{name}: a disk that forgets flushes is found out: {error:#}"),
+        Err(error) => {
+            let text = format!("{error:#}");
+            let mut lines = text.lines();
+            // A server that does not start says why at the end of its log.
+            let (first, last) = (lines.next().unwrap_or_default(), lines.next_back());
+            let last = last.map(|line| format!(" … {line}")).unwrap_or_default();
+            println!("{name}: a disk that forgets flushes is found out: {first}{last}");
+        }
         Ok(()) => {
             bail!("{LYING_CUTS} cuts of a disk that forgets flushes, and no loss was found")
         }
