@@ -107,12 +107,14 @@ async fn what_was_queued_is_written_when_the_store_closes() {
     let chunks: Vec<_> = (0..8)
         .map(|seed| chunk(ChunkKind::Block, seed, 5000))
         .collect();
+    bench.io.hold_syncs();
     let mut appends = Box::pin(join_all(
         chunks
             .iter()
             .map(|chunk| bench.store.append(vec![chunk.clone()])),
     ));
     assert!(appends.as_mut().now_or_never().is_none());
+    bench.io.release_syncs();
     bench.store.close().await;
     for (stored, chunk) in appends.await.into_iter().zip(&chunks) {
         check_read(&bench.store, &stored.unwrap()[0], chunk).await;
