@@ -4,7 +4,10 @@
 //! read them. Then CHILDREN snapshots (1,000) that change ten blocks each, one after the other, and deletes all of them again. It
 //! times a cycle at each point: the cost follows the live pages, not what ever was.
 
-#![allow(clippy::disallowed_methods, reason = "it measures time, and reads its arguments")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it measures time, and reads its arguments"
+)]
 
 use catalog::chunks::{ChunkRecord, ChunkState};
 use catalog::containers::ContainerRecord;
