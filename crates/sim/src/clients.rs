@@ -53,19 +53,25 @@ impl Story<'_> {
     pub async fn client(&self, number: u64, mut dice: Dice) -> Result<(), Wrong> {
         while self.left.get() > 0 && !self.life.has_broken() {
             self.left.set(self.left.get() - 1);
+            if dice.hits(self.plan.flips) {
+                self.flip_a_bit(&mut dice);
+            }
             let verb = Verb::ALL[dice.weighted(&self.plan.weights)];
             let called = self.call(number, verb, &mut dice).await?;
-            let mut counts = self.counts.borrow_mut();
-            let count = counts.entry(verb).or_default();
-            match called {
-                Called::Well => *count = (count.0 + 1, count.1 + 1),
-                Called::Not => count.0 += 1,
-                Called::Nothing => {}
-            }
-            drop(counts);
+            self.count(verb, called);
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    fn count(&self, verb: Verb, called: Called) {
+        let mut counts = self.counts.borrow_mut();
+        let count = counts.entry(verb).or_default();
+        match called {
+            Called::Well => *count = (count.0 + 1, count.1 + 1),
+            Called::Not => count.0 += 1,
+            Called::Nothing => {}
+        }
     }
 
     async fn call(&self, client: u64, verb: Verb, dice: &mut Dice) -> Result<Called, Wrong> {

@@ -53,7 +53,7 @@ impl Content {
                 sector[..8].copy_from_slice(MARK);
                 sector[8..12].copy_from_slice(&self.0.to_le_bytes());
                 sector[12..16].copy_from_slice(&(number as u32).to_le_bytes());
-                let noise = dice.next().to_le_bytes();
+                let noise = dice.bits().to_le_bytes();
                 sector[16..]
                     .chunks_mut(8)
                     .for_each(|part| part.copy_from_slice(&noise));

@@ -14,13 +14,13 @@ impl Dice {
     pub fn fork(&self, name: &str) -> Dice {
         let mut fork = self.clone();
         for byte in name.bytes() {
-            fork.0 = fork.next().wrapping_add(u64::from(byte));
+            fork.0 = fork.bits().wrapping_add(u64::from(byte));
         }
         fork
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,7 +30,7 @@ impl Dice {
 
     /// A number below `bound`; 0 when there is none.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.bits() % bound.max(1)
     }
 
     /// A number from `low` up to and with `high`.
@@ -69,8 +69,8 @@ mod tests {
     fn a_seed_repeats_and_forks_go_their_own_way() {
         let (mut one, mut two) = (Dice::new(7), Dice::new(7));
         let (mut a, mut b) = (one.fork("a"), one.fork("b"));
-        assert_eq!(one.next(), two.next());
-        assert_ne!(a.next(), b.next());
+        assert_eq!(one.bits(), two.bits());
+        assert_ne!(a.bits(), b.bits());
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl Machine {
             .copied()
             .unwrap_or(500);
         let mut dice = self.dice.fork("what survives");
-        self.dice.next();
+        self.dice.bits();
         self.io = self.io.reboot_keeping(|| dice.hits(kept));
         self.io.set_capacity(self.plan.capacity_bytes);
         self.history
@@ -207,7 +207,7 @@ impl Machine {
     async fn begin(&mut self) -> Result<Life, Box<dyn std::error::Error + Send + Sync>> {
         let dice = self.dice.fork(&format!("life {}", self.lives));
         let faults = self.faults.then(|| {
-            let chaos = Chaos::new(dice.fork("disk").next(), self.plan.disk.clone());
+            let chaos = Chaos::new(dice.fork("disk").bits(), self.plan.disk.clone());
             (self.plan.db, chaos)
         });
         self.io
@@ -269,7 +269,7 @@ impl Machine {
             exclusive_catalog: true,
             chunks: Arc::clone(&chunks),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
-            random: Random::seeded(dice.fork("ids").next()),
+            random: Random::seeded(dice.fork("ids").bits()),
             dedup: if self.plan.one_domain {
                 DedupScope::Store
             } else {

@@ -88,7 +88,7 @@ pub fn run(seed: u64, aloud: bool) -> Result<Told, Box<Failure>> {
         lives: 0,
         broken: 0,
     };
-    dice.next();
+    dice.bits();
     let ran = seed_run.tell();
     let step = seed_run.machine.steps_in_all();
     let counts = seed_run.counts.take();
@@ -146,7 +146,7 @@ impl Run {
                 orderly: dice.hits(300),
                 dice: dice.fork("clients"),
             };
-            dice.next();
+            dice.bits();
             match self.live(chapter)? {
                 End::NeverBegan(_) => stillborn += 1,
                 _ => stillborn = 0,
@@ -231,7 +231,7 @@ pub fn epilogue(machine: &mut Machine, model: &RefCell<Model>) -> Result<u64, Wr
 async fn last_checks(story: &Story<'_>, first: bool) -> Result<(), Wrong> {
     story.check_everything().await?;
     if story.plan.trouble == Trouble::Rot {
-        return Ok(());
+        return story.check_damage().await;
     }
     if first {
         tokio::time::sleep(QUIET).await;

@@ -77,10 +77,10 @@ impl Door {
         if let Ok(permit) = Arc::clone(&self.served).try_acquire_owned() {
             return Entry::Served(permit);
         }
-        if let Some(_waiting) = self.wait() {
-            if let Ok(permit) = timeout(self.patience.place, self.place()).await {
-                return Entry::Served(permit);
-            }
+        if let Some(_waiting) = self.wait()
+            && let Ok(permit) = timeout(self.patience.place, self.place()).await
+        {
+            return Entry::Served(permit);
         }
         match Arc::clone(&self.told).try_acquire_owned() {
             Ok(permit) => Entry::Told(permit),

@@ -86,7 +86,7 @@ impl Story<'_> {
         let request = StartSnapshot {
             volume_size: VolumeSize::from_gib(gib.max(1)).expect("a small volume"),
             tags: dice.hits(200).then(|| vec![tag(dice)]),
-            client_token: dice.hits(300).then(|| format!("token {}", dice.next())),
+            client_token: dice.hits(300).then(|| format!("token {}", dice.bits())),
             timeout_minutes: Some(dice.between(1, 10) as u32),
             ..start_request(account, parent.as_ref())
         };

@@ -163,7 +163,7 @@ async fn attempt(
     client: u32,
     round: u32,
 ) -> Outcome {
-    let (request, expected) = if (client + round) % 2 == 0 {
+    let (request, expected) = if (client + round).is_multiple_of(2) {
         (target.put(client, round), None)
     } else {
         let (request, index) = target.get(client, round);
