@@ -4,6 +4,11 @@
 //! share all but ten blocks with it; throws the catalog away and builds it again. A store of whole blocks costs one seek more for
 //! each frame, and no more memory.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it measures time, and reads its arguments"
+)]
+
 use bytes::Bytes;
 use catalog::chunks::{ChunkRecord, ChunkState};
 use catalog::db::{Sqlite, SqliteOptions};
