@@ -52,6 +52,7 @@ pub mod model;
 pub mod pauses;
 pub mod plan;
 pub mod register;
+mod rot;
 pub mod scene;
 pub mod slow_chunks;
 pub mod space;

@@ -7,6 +7,7 @@
 //! must leave exactly what snapshots refer to. A usual run tries some of the ways, `cargo xtask sim --thorough` all of them.
 //! The table's last row, kill and power cut, is `crash_points.rs`.
 
+use catalog::DbExt;
 use sim::clients::{Called, Story};
 use sim::contents::Content;
 use sim::model::Wrong;
@@ -14,6 +15,7 @@ use sim::scene::Scene;
 use sim::thorough::is_thorough;
 use std::panic::Location;
 use std::time::Duration;
+use types::{ChunkName, Domain};
 
 /// The completed snapshot that is always there: contents 1 and 4.
 const KEPT: u32 = 2;
@@ -131,6 +133,20 @@ fn held_at(
         story.check_now().await?;
         Ok(held)
     })
+}
+
+#[test]
+fn the_next_collection_meets_every_step() {
+    let mut scene = Scene::new(1);
+    prepare(&mut scene).unwrap();
+    let report = scene.live_through(async |story| {
+        story.quiet().await;
+        let report = story.life.engine.collect(engine::CollectMode::Cycle).await;
+        report.map_err(|error| error.to_string())
+    });
+    let report = report.unwrap();
+    let done = [report.condemned, report.swept, report.moved, report.removed];
+    assert!(done.iter().all(|amount| amount.count > 0), "{report:?}");
 }
 
 #[test]
@@ -268,6 +284,36 @@ fn recovery() {
 #[test]
 fn scrub() {
     check(async |story| story.scrub(0).await.map(drop));
+}
+
+/// A block of a snapshot rots and is found damaged; a put of the same content heals it.
+#[test]
+fn mark_damaged_and_heal() {
+    check(async |story| {
+        story.life.settled().await;
+        let kept = story.one(KEPT);
+        let key = (
+            Domain::of_account(kept.account()),
+            ChunkName::plain(Content(4).digest()),
+        );
+        let found = story
+            .life
+            .db
+            .view(move |txn| Box::pin(async move { catalog::chunks::find(txn, &[key]).await }));
+        let found = found.await.map_err(|error| error.to_string())?;
+        let frame = found.get(&key).ok_or("the block has a record")?.location;
+        let segment = format!("{:016x}.blocks", frame.container);
+        story.life.io.flip_bit(&segment, frame.offset + 70_000, 3);
+        match story.read(&kept, 300, Content(4)).await {
+            Err(engine::Error::BlockDamaged { .. }) => {}
+            other => return Err(format!("a block with a flipped bit reads as {other:?}")),
+        }
+        must_go_well(story.put_one(PENDING, 8, 4).await?)?;
+        match story.read(&kept, 300, Content(4)).await {
+            Ok(true) => Ok(()),
+            other => Err(format!("a healed block reads as {other:?}")),
+        }
+    });
 }
 
 #[test]
