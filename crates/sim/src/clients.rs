@@ -54,7 +54,7 @@ impl Story<'_> {
         while self.left.get() > 0 && !self.life.has_broken() {
             self.left.set(self.left.get() - 1);
             if dice.hits(self.plan.flips) {
-                self.flip_a_bit(&mut dice);
+                self.flip_a_bit(&mut dice).await;
             }
             let verb = Verb::ALL[dice.weighted(&self.plan.weights)];
             let called = self.call(number, verb, &mut dice).await?;

@@ -4,12 +4,43 @@
 use crate::clients::{Called, Story, accounts};
 use crate::dice::Dice;
 use crate::model::{Snapshot, Wrong};
+use catalog::DbExt;
 use chunkstore::SegmentIo;
 use engine::{Error, ScrubOptions};
 
 impl Story<'_> {
-    /// Flips a bit somewhere in what is stored.
-    pub(crate) fn flip_a_bit(&self, dice: &mut Dice) {
+    /// Flips a bit somewhere in what is stored; mostly in a frame that has a name.
+    pub(crate) async fn flip_a_bit(&self, dice: &mut Dice) {
+        if dice.hits(700) {
+            self.flip_in_a_chunk(dice).await;
+        } else {
+            self.flip_anywhere(dice);
+        }
+    }
+
+    async fn flip_in_a_chunk(&self, dice: &mut Dice) {
+        let records = self.life.db.view(|txn| {
+            Box::pin(async move { catalog::chunks::records_after(txn, None, 10_000).await })
+        });
+        let records = records.await.unwrap_or_default();
+        let Some(frame) = dice.pick(&records).map(|record| record.location) else {
+            return;
+        };
+        let segment = format!("{:016x}.", frame.container);
+        let names = self.life.io.list().unwrap_or_default();
+        if let Some(name) = names.iter().find(|name| name.starts_with(&segment)) {
+            let offset = frame.offset + dice.below(u64::from(frame.length));
+            self.flip(name, offset, dice);
+        }
+    }
+
+    fn flip(&self, name: &str, offset: u64, dice: &mut Dice) {
+        self.life.io.flip_bit(name, offset, dice.below(8) as u8);
+        self.history
+            .note(format!("a bit flips in {name} at {offset}"));
+    }
+
+    fn flip_anywhere(&self, dice: &mut Dice) {
         let io = &self.life.io;
         let Some(name) = io.list().ok().and_then(|names| dice.pick(&names).cloned()) else {
             return;
@@ -22,9 +53,7 @@ impl Story<'_> {
         if let Ok(Some(data)) = file.data_from(from) {
             // Anywhere in its sector, not only where the data was looked for.
             let offset = (data + dice.below(4096)).min(bytes - 1);
-            io.flip_bit(&name, offset, dice.below(8) as u8);
-            self.history
-                .note(format!("a bit flips in {name} at {offset}"));
+            self.flip(&name, offset, dice);
         }
     }
 
