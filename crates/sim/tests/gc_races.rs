@@ -82,7 +82,7 @@ impl Beside {
 }
 
 /// Holds of a usual run, of those that are possible: each so many-th, beginning with another one for each test.
-const STRIDE: u64 = 11;
+const STRIDE: u64 = 17;
 
 /// Interleaves `operation` with collections in every way that one hold allows; in a usual run, in some of them.
 #[track_caller]

@@ -1,6 +1,7 @@
 //! A bounded number of seeds: the same ones in every run. `cargo xtask sim --seeds N` runs others.
 
 use sim::run;
+use std::collections::BTreeSet;
 
 #[track_caller]
 fn check(seeds: std::ops::Range<u64>) {
@@ -13,41 +14,22 @@ fn check(seeds: std::ops::Range<u64>) {
 
 /// Without this no failure could be replayed.
 #[test]
-fn the_same_seed_tells_the_same_story() {
-    for seed in 0..8 {
-        let first = run(seed, false).unwrap_or_else(|failure| panic!("\n{failure}"));
-        let second = run(seed, false).unwrap_or_else(|failure| panic!("\n{failure}"));
-        assert_eq!(first, second, "seed {seed}");
+fn the_same_seed_tells_the_same_story_and_another_another() {
+    let tell = |seed| run(seed, false).unwrap_or_else(|failure| panic!("\n{failure}"));
+    let mut hashes = BTreeSet::new();
+    for seed in 0..6 {
+        let first = tell(seed);
+        assert_eq!(first, tell(seed), "seed {seed}");
+        assert!(hashes.insert(first.hash), "seed {seed} is like another");
     }
 }
 
 #[test]
-fn different_seeds_tell_different_stories() {
-    let hashes = (0..4).map(|seed| run(seed, false).map(|told| told.hash));
-    let mut hashes: Vec<u64> = hashes
-        .collect::<Result<_, _>>()
-        .unwrap_or_else(|failure| panic!("\n{failure}"));
-    hashes.sort_unstable();
-    hashes.dedup();
-    assert_eq!(hashes.len(), 4);
+fn seeds_6_to_29() {
+    check(6..30);
 }
 
 #[test]
-fn seeds_0_to_24() {
-    check(0..25);
-}
-
-#[test]
-fn seeds_25_to_49() {
-    check(25..50);
-}
-
-#[test]
-fn seeds_50_to_74() {
-    check(50..75);
-}
-
-#[test]
-fn seeds_75_to_99() {
-    check(75..100);
+fn seeds_30_to_59() {
+    check(30..60);
 }
