@@ -190,6 +190,8 @@ impl SegmentReader for FaultyFile {
         self.read_at(into, bytes, offset)
     }
 
+    fn read_nothing_ahead(&self) {}
+
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
         let mut state = self.io.state();
         state.check_power()?;

@@ -68,6 +68,10 @@ pub trait SegmentReader: Send + Sync {
     /// As [`SegmentReader::read_at`], of what the disk holds rather than memory, where the system can.
     fn read_stored(&self, into: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()>;
 
+    /// Lets the system read nothing but what is asked for through this handle. A scan jumps, and what is read ahead of it where nothing was
+    /// written counts as data afterwards.
+    fn read_nothing_ahead(&self);
+
     /// The first offset from `offset` on that may hold anything but zeros; `None` when only zeros follow.
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>>;
 

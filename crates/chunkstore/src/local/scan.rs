@@ -71,6 +71,7 @@ pub(crate) struct Scan<'a> {
 impl Scan<'_> {
     /// Scans from `from` on, which is where a frame or a gap begins, until `limit` frames or as many gaps are found.
     pub(crate) fn run(&self, from: u64, limit: usize) -> io::Result<Scanned> {
+        self.file.read_nothing_ahead();
         let mut window = Window {
             scan: self,
             bytes: Vec::with_capacity(WINDOW_BYTES),

@@ -184,6 +184,8 @@ impl SegmentReader for BadSector {
         self.read_at(into, bytes, offset)
     }
 
+    fn read_nothing_ahead(&self) {}
+
     fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
         self.file.data_from(offset)
     }
