@@ -67,8 +67,8 @@ pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long a collection rests after each step, as a multiple of the step, while no request waits: it takes two thirds of a core at most.
 pub(crate) const REST_WHEN_IDLE: f64 = 0.5;
 
-/// The same while requests wait: it takes a twentieth.
-pub(crate) const REST_WHEN_BUSY: f64 = 19.0;
+/// The same while requests wait: it takes a tenth.
+pub(crate) const REST_WHEN_BUSY: f64 = 9.0;
 
 /// Longest rest after one step, so that a slow disk does not stop a collection for good.
 pub(crate) const REST_MAX: Duration = Duration::from_secs(2);
