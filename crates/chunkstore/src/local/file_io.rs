@@ -366,26 +366,4 @@ mod tests {
         reader.read_stored(&mut behind, 10, 1 << 20).unwrap();
         assert!(behind.is_empty());
     }
-
-    /// Frames at the beginning of a large segment: what was set aside behind them is passed over as one hole.
-    #[test]
-    fn a_scan_reads_no_more_of_an_empty_tail_than_a_window() {
-        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let io = FileIo::open(dir.path(), WriteMode::Detect).unwrap();
-        let name = "0000000000000001.blocks";
-        let file = io.create(name, 64 << 20).unwrap();
-        let mut block = crate::buffer::Aligned::zeroed(4096);
-        block.as_mut_slice().fill(7);
-        for at in [0, 4096, 8192] {
-            file.write_at(&mut [IoSlice::new(block.as_slice())], at)
-                .unwrap();
-        }
-        file.sync().unwrap();
-        let reader = io.open_reader(name).unwrap();
-        reader.read_nothing_ahead();
-        let mut window = Vec::with_capacity(1 << 20);
-        reader.read_at(&mut window, 1 << 20, 4096).unwrap();
-        let data = reader.data_from((1 << 20) + 4096).unwrap();
-        assert_eq!(data, None, "nothing behind the window is in memory");
-    }
 }
