@@ -23,7 +23,7 @@ mod allocator;
 mod append;
 mod file_io;
 mod freeing;
-mod io;
+pub(crate) mod io;
 mod keeper;
 mod queue;
 mod read_only;

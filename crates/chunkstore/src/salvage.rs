@@ -11,6 +11,7 @@
 pub use crate::local::scan::{Gap, GapReason};
 
 use crate::frame::{BLOCK_ALIGNMENT, HEADER_BYTES, Header, PACKED_ALIGNMENT, StoreKey};
+use crate::local::io::is_bad_sector;
 use crate::local::scan::{Scan, Unreadable};
 use crate::local::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError};
 use crate::{ContainerId, ContainerKind, Error, FoundFrame, SegmentIo, SegmentReader, layout};
@@ -222,7 +223,7 @@ fn store_of_frames(
 /// Reads what can be read: a bad sector leaves `into` short.
 fn read(file: &dyn SegmentReader, into: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
     match file.read_at(into, bytes, offset) {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+        Err(error) if is_bad_sector(&error) => {
             into.clear();
             Ok(())
         }

@@ -38,12 +38,15 @@ const LAYOUT_VERSION: u32 = 1;
 /// What `VERSION` begins with.
 const VERSION_PREFIX: &str = "drystone data directory, layout ";
 
-/// Bytes of a `VERSION` or `lock` file that are read.
-const SMALL_FILE_BYTES_MAX: u64 = 256;
+/// Bytes of a `VERSION`, `lock` or `starts` file that are read.
+const SMALL_FILE_BYTES_MAX: u64 = 1024;
 
 /// What may be in a directory that is to become a data directory: traces of a first start that was cut off, and what
 /// a fresh file system holds.
 const HARMLESS: [&str; 3] = ["lock", "VERSION.new", "lost+found"];
+
+/// Stores whose starts are remembered: this one, and those whose catalogs were put here by mistake.
+const STORES_REMEMBERED: usize = 8;
 
 /// The paths of a data directory. Having them gives no right to write.
 #[derive(Clone, Debug)]
@@ -262,22 +265,30 @@ impl DataDir {
         let Some(text) = read_small(&path)? else {
             return Ok(0);
         };
-        let line = text.trim_end().split_once(' ');
-        let starts = line.and_then(|(id, starts)| Some((id, starts.parse().ok()?)));
-        let Some((id, starts)) = starts else {
+        let Some(lines) = parse_starts(&text) else {
             bail!(
                 "{} is not readable; delete it if the catalog beside it is this store's newest",
                 path.display()
             );
         };
         // Whose catalog it is, the segments tell.
-        Ok(if id == hex(store_id) { starts } else { 0 })
+        let of_store = lines.iter().find(|(id, _)| *id == hex(store_id));
+        Ok(of_store.map_or(0, |(_, starts)| *starts))
     }
 
-    /// Remembers a number of starts, once the catalog has it.
+    /// Remembers a number of starts, once the catalog has it. What is known of other stores' catalogs is kept: one of them may have
+    /// been put here by mistake, or this one be such a catalog.
     pub fn set_starts(&self, store_id: [u8; 16], starts: i64) -> anyhow::Result<()> {
-        let line = format!("{} {starts}\n", hex(store_id));
-        write_durably(&self.layout.starts(), &line)
+        let text = read_small(&self.layout.starts())?.unwrap_or_default();
+        let mut lines = parse_starts(&text).unwrap_or_default();
+        lines.retain(|(id, _)| *id != hex(store_id));
+        lines.insert(0, (hex(store_id), starts));
+        lines.truncate(STORES_REMEMBERED);
+        let text: String = lines
+            .iter()
+            .map(|(id, starts)| format!("{id} {starts}\n"))
+            .collect();
+        write_durably(&self.layout.starts(), &text)
     }
 
     fn read_version(&self) -> anyhow::Result<Option<u32>> {
@@ -338,6 +349,15 @@ pub fn write_durably(path: &Path, content: &str) -> anyhow::Result<()> {
 }
 
 /// Makes what was created, renamed or removed in the directory durable.
+/// Store ids and their starts; nothing when a line is something else.
+fn parse_starts(text: &str) -> Option<Vec<(String, i64)>> {
+    let line = |line: &str| {
+        let (id, starts) = line.split_once(' ')?;
+        Some((id.to_owned(), starts.parse().ok()?))
+    };
+    text.lines().map(line).collect()
+}
+
 fn hex(id: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(id))
 }

@@ -3,6 +3,7 @@
 //! Everything durable goes through these calls, so a test that counts them, fails them or cuts the power between them
 //! has seen every state a crash can leave. All calls block.
 
+use rustix::io::Errno;
 use std::io;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -77,4 +78,19 @@ pub trait SegmentReader: Send + Sync {
 
     /// Length of the file in bytes.
     fn bytes(&self) -> io::Result<u64>;
+}
+
+/// Whether an error of a read means that the medium has lost what was there. Through the page cache all of these are EIO; a direct read
+/// hands out what the block layer says: a bad sector, a checksum of the disk's or of the file system's own that does not match.
+pub(crate) fn is_bad_sector(error: &io::Error) -> bool {
+    [
+        Errno::IO,
+        Errno::NODATA,
+        Errno::ILSEQ,
+        Errno::REMOTEIO,
+        Errno::BADMSG,
+        Errno::UCLEAN,
+    ]
+    .iter()
+    .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }

@@ -3,13 +3,12 @@
 //! A read from the page cache costs one copy into a buffer of our own and one checksum over it; the content is a slice of
 //! that buffer. Buffers of whole blocks are used again, since fresh memory of that size costs as much as the copy.
 
-use super::io::SegmentReader;
+use super::io::{SegmentReader, is_bad_sector};
 use super::shared::Shared;
 use crate::codec;
 use crate::frame::{FRAME_BYTES_MAX, FrameError, HEADER_BYTES, Header};
 use crate::{ChunkId, Codec, ContainerId, Error, Location, layout};
 use bytes::Bytes;
-use rustix::io::Errno;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,10 +86,8 @@ impl Reader {
         buffer.memory.clear();
         let read = read(&*file, &mut buffer.memory, bytes, location.offset);
         // A bad sector is damage like any other: what it held has to be stored anew.
-        let bad_sector =
-            |source: &io::Error| source.raw_os_error() == Some(Errno::IO.raw_os_error());
         read.map_err(|source| match source {
-            source if bad_sector(&source) => Error::Corrupt {
+            source if is_bad_sector(&source) => Error::Corrupt {
                 location,
                 reason: source.to_string(),
             },

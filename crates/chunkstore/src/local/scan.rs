@@ -5,11 +5,10 @@
 //! - Only headers are looked at, under the store's key and at their own offset, so no bytes inside a payload are taken for a frame.
 //! - Memory is one window of [`WINDOW_BYTES`] and what was found; who scans a large segment does it in parts.
 
-use super::io::SegmentReader;
+use super::io::{SegmentReader, is_bad_sector};
 use super::segment::SEGMENT_HEADER_BYTES;
 use crate::frame::{BLOCK_ALIGNMENT, FrameError, HEADER_BYTES, Header, PACKED_ALIGNMENT, StoreKey};
 use crate::{ContainerId, ContainerKind, FoundFrame, Location};
-use rustix::io::Errno;
 use std::io;
 
 /// Bytes read at a time where frames lie close together or are missing.
@@ -95,8 +94,10 @@ impl Scan<'_> {
                     // What a disk cannot read is whole sectors; what is before the next one may be readable.
                     let end = (offset + 1).next_multiple_of(u64::from(BLOCK_ALIGNMENT));
                     let rest = (end - offset) as usize;
-                    if ahead > rest && rest >= self.step().max(HEADER_BYTES) {
-                        ahead = rest;
+                    // A header may reach beyond it.
+                    let less = rest.max(self.step().max(HEADER_BYTES));
+                    if ahead > less {
+                        ahead = less;
                         continue;
                     }
                     self.add_gap(&mut found, offset, rest as u32, GapReason::Unreadable);
@@ -165,8 +166,7 @@ impl Scan<'_> {
     }
 
     fn skips(&self, error: &io::Error) -> bool {
-        self.unreadable == Unreadable::IsSkipped
-            && error.raw_os_error() == Some(Errno::IO.raw_os_error())
+        self.unreadable == Unreadable::IsSkipped && is_bad_sector(error)
     }
 
     /// What follows a gap belongs to it: the payload of a frame whose header is damaged may look like anything.

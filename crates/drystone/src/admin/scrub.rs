@@ -84,6 +84,9 @@ impl From<DamagedChunk> for Damaged {
     }
 }
 
+/// The slowest scrub: a block in half a second. A typo would else hold up all others for years.
+const RATE_MIN: u64 = 1 << 20;
+
 /// Runs a scrub and sends what is damaged, or says why not.
 pub async fn perform(
     engine: &Engine,
@@ -95,8 +98,14 @@ pub async fn perform(
     if request.known {
         return known(engine, jobs, parts).await;
     }
+    let bytes_per_second = request.bytes_per_second.unwrap_or(rate);
+    if bytes_per_second < RATE_MIN {
+        return Err(format!(
+            "{bytes_per_second} bytes a second would take for ever, and keep other scrubs waiting: use at least 1 MiB"
+        ));
+    }
     let options = ScrubOptions {
-        bytes_per_second: request.bytes_per_second.unwrap_or(rate),
+        bytes_per_second,
         restart: request.restart,
     };
     let job = {

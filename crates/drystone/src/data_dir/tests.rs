@@ -123,3 +123,26 @@ fn a_directory_that_never_served_is_named() {
     assert!(error.contains("is no Drystone data directory"), "{error}");
     assert!(!under.path().join("data").exists());
 }
+
+#[test]
+fn starts_are_remembered_for_each_store() {
+    let under = tempfile::tempdir().expect("a directory");
+    let data = DataDir::create_or_open(layout(&under)).expect("made");
+    let (ours, other) = ([7; 16], [8; 16]);
+    assert_eq!(data.starts(ours).expect("read"), 0);
+    data.set_starts(ours, 5).expect("written");
+    data.set_starts(other, 1).expect("written");
+    assert_eq!(
+        data.starts(ours).expect("read"),
+        5,
+        "another store's catalog was here for a while"
+    );
+    assert_eq!(data.starts(other).expect("read"), 1);
+    for number in 0..20 {
+        data.set_starts([100 + number; 16], 1).expect("written");
+        data.set_starts(ours, 6).expect("written");
+    }
+    assert_eq!(data.starts(ours).expect("read"), 6);
+    fs::write(data.layout().starts(), "noise").expect("written");
+    assert!(data.starts(ours).is_err());
+}

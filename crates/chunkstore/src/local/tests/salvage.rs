@@ -6,7 +6,7 @@ use crate::faulty::FaultyIo;
 use crate::frame::StoreKey;
 use crate::local::scan::{Scan, Unreadable};
 use crate::salvage::{FoundHeader, GapReason, Salvage, SalvagedPart, SegmentFile, survey};
-use crate::{ChunkKind, ContainerKind, SegmentIo, SegmentReader, Stored, layout};
+use crate::{ChunkKind, ChunkStore, ContainerKind, SegmentIo, SegmentReader, Stored, layout};
 use rustix::io::Errno;
 use std::io;
 use std::sync::Arc;
@@ -166,12 +166,14 @@ async fn a_torn_frame_is_a_gap() {
 struct BadSector {
     file: Arc<dyn SegmentReader>,
     at: u64,
+    /// What the system says: EIO through the page cache, anything else of [`is_bad_sector`] around it.
+    errno: Errno,
 }
 
 impl SegmentReader for BadSector {
     fn read_at(&self, into: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
         if offset < self.at + 4096 && self.at < offset + bytes as u64 {
-            return Err(io::Error::from_raw_os_error(Errno::IO.raw_os_error()));
+            return Err(io::Error::from_raw_os_error(self.errno.raw_os_error()));
         }
         self.file.read_at(into, bytes, offset)
     }
@@ -198,12 +200,15 @@ impl SegmentReader for BadSector {
 #[tokio::test]
 async fn a_bad_sector_is_a_gap_and_the_rest_is_found() {
     let (io, blocks, pages) = used().await;
-    for (kind, stored) in [
-        (ContainerKind::Blocks, &blocks),
-        (ContainerKind::Pages, &pages),
+    for (kind, stored, errno) in [
+        (ContainerKind::Blocks, &blocks, Errno::IO),
+        (ContainerKind::Pages, &pages, Errno::IO),
+        (ContainerKind::Blocks, &blocks, Errno::NODATA),
+        (ContainerKind::Pages, &pages, Errno::ILSEQ),
     ] {
         let container = stored[0].location.container;
         let file = BadSector {
+            errno,
             file: io
                 .open_reader(&layout::segment_name(container, kind))
                 .unwrap(),
@@ -229,4 +234,42 @@ async fn a_bad_sector_is_a_gap_and_the_rest_is_found() {
             "a start-up does not guess"
         );
     }
+}
+
+/// A page's header that reaches over the end of a sector is found, however near before a bad one it lies.
+#[tokio::test]
+async fn no_page_before_a_bad_sector_is_lost() {
+    let bench = Bench::new().await;
+    let batch: Vec<_> = (0..400)
+        .map(|seed| chunk(ChunkKind::Page, seed, 700))
+        .collect();
+    let stored = bench.store.append(batch).await.unwrap();
+    let container = stored[0].location.container;
+    let crossing = stored
+        .iter()
+        .filter(|stored| stored.location.offset % 4096 > 4096 - 256)
+        .count();
+    assert!(crossing > 5, "{crossing}");
+    let at = stored[390].location.offset / 4096 * 4096;
+    let name = layout::segment_name(container, ContainerKind::Pages);
+    let file = BadSector {
+        file: bench.io.open_reader(&name).unwrap(),
+        at,
+        errno: Errno::IO,
+    };
+    let scan = Scan {
+        key: &StoreKey::new(STORE),
+        file: &file,
+        container,
+        kind: ContainerKind::Pages,
+        unreadable: Unreadable::IsSkipped,
+    };
+    let found = scan.run(0, 1_000).unwrap();
+    let before: Vec<_> = stored
+        .iter()
+        .map(|stored| stored.location)
+        .filter(|location| location.offset + 256 <= at)
+        .collect();
+    let scanned: Vec<_> = found.frames.iter().map(|frame| frame.location).collect();
+    assert_eq!(scanned[..before.len()], before[..]);
 }
