@@ -3,9 +3,9 @@
 //! Policy
 //! - The resource has units; a caller takes some, waits for them, or is refused. A refused caller is to come again later.
 //! - No key holds more than its share of the units, nor more than its share of the line.
-//! - While somebody has waited for longer than `pressure`, transfers are judged once in that time. Of those that were too slow
-//!   `judgements` times in a row all that stood still are cut, else the slowest alone. Who waits for its own key's share has only
-//!   that key's transfers judged.
+//! - While somebody has waited for longer than `pressure`, transfers are judged once in that time, however many wait. Of those that
+//!   were too slow `judgements` times in a row all that stood still are cut, else the slowest alone. Who waits for its own key's
+//!   share has only that key's transfers judged.
 //!
 //! Invariants
 //! - Units that are out never exceed the total, those of one key never its share.
@@ -137,6 +137,8 @@ struct State {
     transfers: HashMap<u64, Arc<Transfer>>,
     next_transfer: u64,
     waiting: usize,
+    /// When the transfers of all keys were last judged.
+    relieved: Option<Duration>,
 }
 
 /// The units of one key, for as long as it has callers.
@@ -144,6 +146,8 @@ struct Lane {
     number: u64,
     callers: usize,
     waiting: usize,
+    /// When its transfers were last judged for its own callers.
+    relieved: Option<Duration>,
     free: Arc<Semaphore>,
 }
 
@@ -379,6 +383,7 @@ impl Place {
                 number: *next_lane,
                 callers: 0,
                 waiting: 0,
+                relieved: None,
                 free: Arc::new(Semaphore::new(shared.limits.share as usize)),
             };
             *next_lane += 1;
@@ -406,7 +411,7 @@ impl Place {
         let never = "a resource never closes its semaphores";
         let turn = async {
             let of_key = Arc::clone(&self.free).acquire_many_owned(units);
-            let of_key = self.pressing(Some(self.lane), of_key).await.expect(never);
+            let of_key = self.pressing(Some(&self.key), of_key).await.expect(never);
             let of_all = Arc::clone(&self.shared.free).acquire_many_owned(units);
             let of_all = self.pressing(None, of_all).await.expect(never);
             Permits { of_key, of_all }
@@ -415,13 +420,13 @@ impl Place {
         turn.map_err(|_| Refused::TooLate)
     }
 
-    /// Waits for a turn, and has slow transfers cut meanwhile: those of one lane, or all.
-    async fn pressing<T>(&self, lane: Option<u64>, turn: impl Future<Output = T>) -> T {
+    /// Waits for a turn, and has slow transfers cut meanwhile: those of one key, or all.
+    async fn pressing<T>(&self, key: Option<&str>, turn: impl Future<Output = T>) -> T {
         let mut turn = pin!(turn);
         loop {
             match timeout(self.shared.limits.pressure, &mut turn).await {
                 Ok(turn) => return turn,
-                Err(_) => self.shared.relieve(lane),
+                Err(_) => self.shared.relieve(key),
             }
         }
     }
@@ -470,14 +475,34 @@ impl Drop for Waiting<'_> {
 }
 
 impl Shared {
-    /// Judges the transfers of a lane, or all, and cuts those that stand still, else the slowest.
-    fn relieve(&self, lane: Option<u64>) {
+    /// Judges the transfers of a key, or all, and cuts those that stand still, else the slowest; unless that was done just now
+    /// for somebody else in line.
+    fn relieve(&self, key: Option<&str>) {
+        let mut state = lock(&self.state);
         let now = self.clock.monotonic();
-        let state = lock(&self.state);
+        let State {
+            lanes,
+            transfers,
+            relieved,
+            ..
+        } = &mut *state;
+        let (lane, relieved) = match key {
+            None => (None, relieved),
+            Some(key) => {
+                let lane = lanes
+                    .get_mut(key)
+                    .expect("a lane stays while it has callers");
+                (Some(lane.number), &mut lane.relieved)
+            }
+        };
+        // Each in line would see only the few transfers whose time has just come, and cut one of them.
+        if relieved.is_some_and(|at| now.saturating_sub(at) < self.limits.pressure) {
+            return;
+        }
+        *relieved = Some(now);
         let mut slowest: Option<(u64, &Arc<Transfer>)> = None;
         let mut silent = false;
-        let judged = state
-            .transfers
+        let judged = transfers
             .values()
             .filter(|transfer| lane.is_none_or(|lane| transfer.lane == lane));
         for transfer in judged {

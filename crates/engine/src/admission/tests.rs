@@ -202,3 +202,46 @@ async fn a_key_that_used_up_its_share_costs_no_other() {
     }
     assert!(is_cut(&own) && !is_cut(&other));
 }
+
+/// Starts slow transfers and callers in line a quarter of a second apart, the slowest transfer first.
+async fn check_one_is_cut_at_a_time(slow: &[&str], line: &[&str]) {
+    let (admission, clock) = admission();
+    let _rest = admitted(&admission, "rest", 1).await;
+    let mut held = Vec::new();
+    for key in slow {
+        held.push(admitted(&admission, key, 1).await);
+    }
+    let mut waiting = Vec::new();
+    let mut cuts = Vec::new();
+    for quarter in 0..20 {
+        if let Some(begins) = held.get(quarter) {
+            begins.transfer().start();
+        }
+        if let Some(key) = line.get(quarter) {
+            waiting.push(Box::pin(admission.admit(key, 1)));
+        }
+        for caller in &mut waiting {
+            assert!(caller.as_mut().now_or_never().is_none());
+        }
+        cuts.push(admission.counts().cut_slowest);
+        for (number, moving) in held.iter().enumerate() {
+            moving.transfer().moved(1_000 * (number + 1));
+        }
+        clock.advance(LIMITS.pressure / 4);
+        advance(LIMITS.pressure / 4).await;
+    }
+    let one_by_one = [vec![0; 12], vec![1; 4], vec![2; 4]].concat();
+    assert_eq!(cuts, one_by_one, "one in a second, after three");
+    let cut: Vec<bool> = held.iter().map(is_cut).collect();
+    assert_eq!(cut, [true, false, false], "the slowest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_wait_one_slow_transfer_is_cut_at_a_time() {
+    check_one_is_cut_at_a_time(&["a", "a", "b"], &["c", "d", "e"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_of_a_key_wait_one_slow_transfer_is_cut_at_a_time() {
+    check_one_is_cut_at_a_time(&["a", "a", "a"], &["a", "a"]).await;
+}
