@@ -230,7 +230,7 @@ impl Shared {
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let _open = self.wire.metrics.connection();
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.wire.clock)));
-        let _seat = self.door.seat(&exchange);
+        let seat = self.door.seat(&exchange);
         let wire = Wire::new(stream, Arc::clone(&exchange), Arc::clone(&self.wire));
         let service = Requests {
             handler: Arc::clone(&self.handler),
@@ -265,6 +265,8 @@ impl Shared {
             }
         })
         .await;
+        // To ask it to end now would make room for nobody.
+        drop(seat);
         let parts = connection.into_parts();
         let mut wire = parts.io.into_inner();
         match end {

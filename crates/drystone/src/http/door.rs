@@ -186,6 +186,37 @@ pub struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.door.seats().taken.remove(&self.number);
+        if let Some(exchange) = self.door.seats().taken.remove(&self.number) {
+            // It may be among the victims, where it would be closed in place of one that lives.
+            exchange.evict();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{Clock, TestClock};
+
+    #[test]
+    fn a_connection_that_has_ended_is_no_victim() {
+        let patience = Patience {
+            first: Duration::ZERO,
+            ..Patience::STANDARD
+        };
+        let door = Arc::new(Door::new(VICTIMS, patience));
+        let clock: Arc<dyn Clock> = Arc::new(TestClock::at(0));
+        let connect = || {
+            let exchange = Arc::new(Exchange::new(Arc::clone(&clock)));
+            (door.seat(&exchange), exchange)
+        };
+        let ended: Vec<_> = (0..VICTIMS).map(|_| connect()).collect();
+        assert!(door.evict_idle());
+        assert_eq!(door.seats().victims.len(), VICTIMS - 1);
+        drop(ended);
+        let (_seat, living) = connect();
+        assert!(door.evict_idle());
+        assert!(living.is_evicted());
+        assert!(!door.evict_idle(), "nobody else is there");
     }
 }
