@@ -25,6 +25,10 @@ const BODIES: usize = 8;
 /// Callers in line for each of the two; a call takes milliseconds.
 const LINE: usize = 512;
 
+/// Seconds for which an answer's client may stand still while others wait. A client whose answer breaks off sees a connection
+/// that failed, not words to come again.
+const ANSWER_JUDGEMENTS: u32 = 5;
+
 /// All that is admitted.
 pub(crate) struct Admissions {
     pub(crate) bodies: Admission,
@@ -33,11 +37,15 @@ pub(crate) struct Admissions {
 
 impl Admissions {
     pub(crate) fn new(clock: &Arc<dyn Clock>) -> Admissions {
-        let admission =
-            |units| Admission::new(AdmissionLimits::fair(units, LINE), Arc::clone(clock));
+        let bodies = AdmissionLimits::fair(BODIES, LINE);
+        let units = LARGE_ANSWERS * ANSWER_BYTES_MAX / ANSWER_UNIT;
+        let answers = AdmissionLimits {
+            judgements: ANSWER_JUDGEMENTS,
+            ..AdmissionLimits::fair(units, LINE)
+        };
         Admissions {
-            bodies: admission(BODIES),
-            answers: admission(LARGE_ANSWERS * ANSWER_BYTES_MAX / ANSWER_UNIT),
+            bodies: Admission::new(bodies, Arc::clone(clock)),
+            answers: Admission::new(answers, Arc::clone(clock)),
         }
     }
 
@@ -91,5 +99,45 @@ impl From<Refused> for ApiError {
                 ApiError::new(Code::RequestLimitExceeded, "Request limit exceeded.")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::pin::pin;
+    use tokio::time::advance;
+    use types::TestClock;
+
+    /// Judgements after which a transfer that stands still is cut for a caller in line.
+    async fn judgements(admission: &Admission, clock: &TestClock) -> u32 {
+        let mut held = Vec::new();
+        for key in ["a", "b"] {
+            while let Some(admitted) = admission.admit(key, 1).now_or_never() {
+                held.push(admitted.expect("nobody is refused who need not wait"));
+            }
+        }
+        for admitted in &held {
+            admitted.transfer().start();
+        }
+        let mut waiting = pin!(admission.admit("c", 1));
+        for passed in 0..10 {
+            assert!(waiting.as_mut().now_or_never().is_none());
+            if admission.counts().cut_silent > 0 {
+                return passed;
+            }
+            clock.advance(AdmissionLimits::PRESSURE);
+            advance(AdmissionLimits::PRESSURE).await;
+        }
+        panic!("nothing was cut");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_have_longer_than_bodies_since_their_clients_are_told_nothing() {
+        let test = Arc::new(TestClock::at(0));
+        let admissions = Admissions::new(&(Arc::clone(&test) as Arc<dyn Clock>));
+        assert_eq!(judgements(&admissions.bodies, &test).await, 2);
+        assert_eq!(judgements(&admissions.answers, &test).await, 5);
     }
 }
