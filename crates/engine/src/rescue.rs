@@ -3,6 +3,8 @@
 //! Policy
 //! - Every frame with a whole header gets a record. Of several frames of one chunk the one whose bytes verify does; the others are
 //!   garbage, which a collection frees.
+//! - A header may be on disk without its data only where the last writes were under way: in segments that may have been open at the
+//!   end. Their blocks are read, so that nothing torn is taken for stored and the next put of its content brings it (`open_end.rs`).
 //! - Every snapshot frame makes a completed snapshot; of several frames of one snapshot, the newest. So a deleted snapshot whose frame
 //!   is still there comes back: better too many than too few.
 //! - The block map of each is walked. One with blocks that are missing or bad is left out, unless the old catalog names it as completed or
@@ -24,6 +26,7 @@ mod blocks;
 mod error;
 mod frames;
 mod maps;
+mod open_end;
 mod records;
 mod takeover;
 
@@ -39,7 +42,7 @@ use chunkstore::salvage::{FoundHeader, Salvage, SegmentFile};
 use chunkstore::{ChunkKind, ChunkStore, ContainerKind, ReadOnlyStore, SegmentIo};
 use frames::Frames;
 use records::{Gathering, Reading};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -120,7 +123,7 @@ fn listing(stores: &BTreeMap<[u8; 16], Vec<&str>>) -> String {
 /// What is read of each frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RebuildDepth {
-    /// The headers of blocks, and pages whole.
+    /// The headers of blocks, and pages whole; blocks, too, where the last writes may have been torn.
     Headers,
     /// Everything: each damaged block is found and named now, at the price of reading the whole store.
     Contents,
@@ -171,7 +174,7 @@ pub struct RebuildReport {
     pub chunks: Amount,
     /// Frames of chunks that another frame holds, too.
     pub duplicates: u64,
-    /// Chunk records whose bytes failed their check; only pages and contested blocks are read unless everything is.
+    /// Chunk records whose bytes failed their check, or which the old catalog knows as damaged.
     pub damaged: u64,
     /// Runs of bytes that are neither frames nor zeros.
     pub gaps: Amount,
@@ -243,10 +246,19 @@ pub async fn rebuild(options: RebuildOptions) -> Result<RebuildReport, RescueErr
     })
     .await?;
 
+    let may_be_torn = match options.incomplete {
+        // Nobody puts to this catalog.
+        Incomplete::NotLookedFor => HashSet::new(),
+        Incomplete::LeaveOut | Incomplete::Keep => {
+            let (io, files) = (Arc::clone(io), survey.files.clone());
+            records::blocking(move || Ok(open_end::may_be_torn(&*io, &files)?)).await?
+        }
+    };
     let reading = Reading {
         chunks: &*chunks,
         salvage: Salvage::new(survey.store_id, Arc::clone(io)),
         depth: options.depth,
+        may_be_torn,
         epoch,
         tell: Arc::clone(&options.tell),
     };
@@ -261,6 +273,10 @@ pub async fn rebuild(options: RebuildOptions) -> Result<RebuildReport, RescueErr
     (options.tell)("all segments are read; writing the records of their chunks");
     frames.write(&**db, &*chunks, epoch, &mut report).await?;
     if options.incomplete != Incomplete::NotLookedFor {
+        if options.depth == RebuildDepth::Headers {
+            (options.tell)("looking for damage that the old catalog knows of");
+            takeover.mark_damaged(&**db, &mut report).await?;
+        }
         maps::check(&options, &*chunks, &takeover, &mut report).await?;
     }
     takeover

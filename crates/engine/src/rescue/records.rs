@@ -16,9 +16,9 @@ use catalog::containers::ContainerRecord;
 use catalog::snapshots::{Finished, Promise, SnapshotRecord, State};
 use catalog::{Db, DbExt, Txn};
 use chunkstore::salvage::{Gap, GapReason, Salvage, SalvagedPart, SegmentFile};
-use chunkstore::{ChunkKind, ChunkStore, ContainerState, FoundFrame};
+use chunkstore::{ChunkKind, ChunkStore, ContainerId, ContainerState, FoundFrame};
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use types::limits::TIMEOUT_MINUTES_DEFAULT;
 use types::{Digest, UnixMillis};
@@ -48,6 +48,8 @@ pub(super) struct Reading<'a> {
     pub(super) chunks: &'a dyn ChunkStore,
     pub(super) salvage: Salvage,
     pub(super) depth: RebuildDepth,
+    /// Segments whose blocks are read whatever the depth.
+    pub(super) may_be_torn: HashSet<ContainerId>,
     pub(super) epoch: i64,
     pub(super) tell: Tell,
 }
@@ -195,7 +197,9 @@ impl Reading<'_> {
     async fn judged(&self, frames: Vec<FoundFrame>) -> Result<Vec<ChunkRecord>, RescueError> {
         let reads = frames.into_iter().map(|frame| async move {
             let record = record(&frame, self.epoch);
-            let read = frame.id.kind == ChunkKind::Page || self.depth == RebuildDepth::Contents;
+            let read = frame.id.kind == ChunkKind::Page
+                || self.depth == RebuildDepth::Contents
+                || self.may_be_torn.contains(&frame.location.container);
             if !read {
                 return Ok(record);
             }

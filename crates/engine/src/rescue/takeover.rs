@@ -5,6 +5,7 @@
 
 use super::{RebuildReport, RescueError};
 use catalog::accounts::AccessKeyRecord;
+use catalog::chunks::ChunkState;
 use catalog::snapshots::State;
 use catalog::token_keys::TokenKeyRecord;
 use catalog::{Db, DbExt, Error, Txn, meta, schema};
@@ -15,6 +16,9 @@ use types::{AccountId, SnapshotId, UnixMillis};
 
 /// Snapshots whose tags are read at a time.
 const TAGGED: u32 = 500;
+
+/// Chunk records read at a time.
+const CHUNKS: u32 = 4_096;
 
 /// Opens what is left of the old catalog to read, every time anew.
 #[derive(Clone)]
@@ -91,6 +95,56 @@ impl Takeover {
                 .ok()?
                 .is_some_and(|record| record.state == State::Completed),
         )
+    }
+
+    /// Marks the chunks that the old catalog knows as damaged where it knows them. A frame that is not read is taken for whole, and the put
+    /// that would heal its chunk for one of what is stored.
+    pub(super) async fn mark_damaged(
+        &self,
+        db: &dyn Db,
+        report: &mut RebuildReport,
+    ) -> Result<(), RescueError> {
+        let Some(old) = &self.old else { return Ok(()) };
+        let mut taken = TakenOver {
+            table: "damaged_chunks",
+            rows: 0,
+            failure: None,
+        };
+        let mut failure = None;
+        match open(old).await {
+            Ok(old) => {
+                let mut after = None;
+                loop {
+                    let page = old.view(move |txn| {
+                        Box::pin(catalog::chunks::records_after(txn, after, CHUNKS))
+                    });
+                    let page = match page.await {
+                        Ok(page) => page,
+                        Err(error) => {
+                            failure = Some(error);
+                            break;
+                        }
+                    };
+                    let Some(last) = page.last() else { break };
+                    after = Some(last.key());
+                    let damaged = page
+                        .iter()
+                        .filter(|chunk| chunk.state == ChunkState::Damaged);
+                    for chunk in damaged {
+                        taken.rows += 1;
+                        let (key, place) = (chunk.key(), chunk.location);
+                        let marked = db.transact(move |txn| {
+                            Box::pin(catalog::chunks::mark_damaged(txn, key, place))
+                        });
+                        report.damaged += u64::from(marked.await?);
+                    }
+                }
+            }
+            Err(error) => failure = Some(error),
+        }
+        taken.failure = failure.map(|error| error.to_string());
+        report.taken_over.push(taken);
+        Ok(())
     }
 
     /// Copies accounts, access keys, token keys, and the tags of the snapshots that there are.

@@ -7,7 +7,7 @@ use anyhow::Context;
 use catalog::db::{Sqlite, SqliteOptions};
 use engine::rescue::OldCatalog;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,8 +17,45 @@ const CACHE_BYTES: u64 = 4 << 20;
 /// Bytes of SQLite's header that tell the size: page size at 16, number of pages at 28, both big endian.
 const HEADER_BYTES: usize = 32;
 
-/// The old catalog at `path`, if there is anything; a copy goes to `directory` if need be.
-pub fn find(path: &Path, directory: &Path) -> anyhow::Result<Option<OldCatalog>> {
+/// The old catalog, or why there is none to be used: noise for a size, or a disk that cannot read it, costs what only it holds, and
+/// nothing else.
+#[derive(Default)]
+pub struct Found {
+    /// What is left, if there is anything.
+    pub old: Option<OldCatalog>,
+    /// Why it cannot be used.
+    pub refused: Option<String>,
+}
+
+/// Looks for the old catalog at `path`; a copy goes to `directory` if need be.
+///
+/// # Errors
+/// What a person can put right, rather than lose the old catalog by it: no permission, no room for the copy.
+pub fn find(path: &Path, directory: &Path) -> anyhow::Result<Found> {
+    match open(path, directory) {
+        Ok(old) => Ok(Found { old, refused: None }),
+        Err(error) if can_be_put_right(&error) => Err(error),
+        Err(error) => Ok(Found {
+            old: None,
+            refused: Some(format!("{error:#}")),
+        }),
+    }
+}
+
+fn can_be_put_right(error: &anyhow::Error) -> bool {
+    let kinds = [
+        ErrorKind::PermissionDenied,
+        ErrorKind::ReadOnlyFilesystem,
+        ErrorKind::StorageFull,
+        ErrorKind::QuotaExceeded,
+    ];
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| kinds.contains(&cause.kind()))
+}
+
+fn open(path: &Path, directory: &Path) -> anyhow::Result<Option<OldCatalog>> {
     let failed = || format!("{} cannot be read", path.display());
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -82,6 +119,20 @@ fn filled_up(path: &Path, directory: &Path, bytes: u64) -> anyhow::Result<PathBu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_no_old_catalog_and_what_can_be_put_right_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("catalog.db");
+        let found = find(&path, directory.path()).unwrap();
+        assert!(found.old.is_none() && found.refused.is_none());
+        let failed = |kind| anyhow::Error::from(io::Error::from(kind)).context("copying");
+        assert!(can_be_put_right(&failed(ErrorKind::PermissionDenied)));
+        assert!(can_be_put_right(&failed(ErrorKind::StorageFull)));
+        assert!(!can_be_put_right(&failed(ErrorKind::FileTooLarge)));
+        let bad_sector = anyhow::Error::from(io::Error::from_raw_os_error(5));
+        assert!(!can_be_put_right(&bad_sector));
+    }
 
     #[test]
     fn the_size_is_what_the_header_says() {

@@ -86,11 +86,12 @@ async fn make(
     directory: &Path,
 ) -> anyhow::Result<(RebuildReport, Keys)> {
     let layout = data.layout();
-    // What is wrong with the root key is told before the segments are read.
+    // What is wrong with these files is told before the segments are read.
     let root_key = root_key(layout, directory)?;
+    let starts = data.starts(segments.1.store_id)?;
     let (db, report) = build(args, segments, layout, directory).await?;
     let keys = keys(layout, directory, root_key, &db, &report).await?;
-    know_the_starts(&db, data).await?;
+    know_the_starts(&db, starts).await?;
     drop(db);
     write_back(directory).await?;
     if let Some(version) = data.missing_version() {
@@ -107,7 +108,8 @@ async fn build(
     directory: &Path,
 ) -> anyhow::Result<(Arc<Sqlite>, RebuildReport)> {
     let db = new_catalog(directory, &survey).await?;
-    let report = rebuild_catalog(RebuildOptions {
+    let found = old_catalog::find(&layout.catalog(), directory)?;
+    let mut report = rebuild_catalog(RebuildOptions {
         db: Arc::clone(&db) as Arc<dyn Db>,
         io,
         survey,
@@ -120,12 +122,13 @@ async fn build(
             false => Incomplete::LeaveOut,
         },
         scratch: directory.into(),
-        old: old_catalog::find(&layout.catalog(), directory)?,
+        old: found.old,
         now: SystemClock::new().now(),
         tell: tell(),
     })
     .await
     .context("the catalog cannot be rebuilt")?;
+    report.old_refused = found.refused.or(report.old_refused);
     Ok((db, report))
 }
 
@@ -163,12 +166,7 @@ async fn keys(
 }
 
 /// The new catalog is the newest one there is, whatever the directory remembers of those before.
-async fn know_the_starts(db: &Sqlite, data: &DataDir) -> anyhow::Result<()> {
-    let store_id = db
-        .view(|txn| Box::pin(async move { meta::store_id(txn).await }))
-        .await
-        .context("the new catalog cannot be read")?;
-    let starts = data.starts(store_id)?;
+async fn know_the_starts(db: &Sqlite, starts: i64) -> anyhow::Result<()> {
     db.transact(move |txn| {
         Box::pin(async move { meta::set_number(txn, meta::STARTS, starts).await })
     })

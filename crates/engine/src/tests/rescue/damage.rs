@@ -1,6 +1,6 @@
 //! One kind of damage each: exactly what it touches is lost and named, and everything else comes back.
 
-use super::super::{assert_holds, complete, index, listed, put, snapshot, start_child};
+use super::super::{assert_holds, complete, index, listed, put, snapshot, start, start_child};
 use super::{Lost, account, close, collect_all, findings};
 use crate::rescue::{Incomplete, IncompleteSnapshot, RebuildDepth, RebuildReport};
 use crate::testing::TestEngine;
@@ -72,6 +72,17 @@ impl Damaged {
             .unwrap();
         byte[0] ^= 4;
         file.write_all_at(&byte, frame.offset + distance).unwrap();
+    }
+
+    /// Goes on writing until what there is lies in old segments, long sealed.
+    async fn age(&self) {
+        for content in ["newer ", "newer still ", "newest "] {
+            let test = TestEngine::open(self.lost.path()).await;
+            let pending = start(&test.engine).await;
+            put(&test, pending, &[(0, content)]).await;
+            close(test).await;
+        }
+        close(TestEngine::open(self.lost.path()).await).await;
     }
 
     async fn rebuild(&mut self) -> (RebuildReport, TestEngine) {
@@ -186,9 +197,76 @@ async fn a_torn_frame_costs_nothing() {
     damaged.assert_sound(&test).await;
 }
 
+/// A power cut in the last write kept a header and lost its data: the client puts the block again, and it is stored anew. A segment that
+/// was filled to its last byte has no tail of zeros.
+#[tokio::test]
+async fn a_whole_header_without_its_data_is_not_taken_for_the_block() {
+    for (filled, ages) in [(false, false), (true, false), (false, true)] {
+        let mut damaged = Damaged::new().await;
+        let test = TestEngine::open(damaged.lost.path()).await;
+        let pending = start(&test.engine).await;
+        put(&test, pending, &[(7, "torn ")]).await;
+        close(test).await;
+        let torn = damaged.block("torn ");
+        let path = damaged.file(torn.container.0);
+        let open_bytes = path.metadata().unwrap().len();
+        if ages {
+            damaged.age().await;
+        }
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        let payload = vec![0; torn.length as usize - 4096];
+        file.write_all_at(&payload, torn.offset + 4096).unwrap();
+        if filled {
+            file.set_len(torn.offset + u64::from(torn.length)).unwrap();
+            file.write_all_at(&[7], torn.offset + 5000).unwrap();
+        } else {
+            file.set_len(open_bytes).unwrap();
+        }
+        let (report, test) = damaged.rebuild().await;
+        assert_eq!((report.snapshots, report.incomplete_count), (2, 0));
+        let again = snapshot(&test, &[(9, "torn ")]).await;
+        assert_holds(&test, again, &[(9, "torn ")]).await;
+        damaged.assert_sound(&test).await;
+        assert_holds(&test, again, &[(9, "torn ")]).await;
+    }
+}
+
+/// What nobody refers to is garbage, torn or not.
+#[tokio::test]
+async fn a_torn_block_that_nobody_puts_again_is_collected() {
+    let mut damaged = Damaged::new().await;
+    let test = TestEngine::open(damaged.lost.path()).await;
+    let pending = start(&test.engine).await;
+    put(&test, pending, &[(7, "torn ")]).await;
+    close(test).await;
+    damaged.flip(damaged.block("torn "), 4096 + 5);
+    let (report, test) = damaged.rebuild().await;
+    assert_eq!((report.damaged, report.incomplete_count), (1, 0));
+    collect_all(&test, &damaged.lost).await;
+    damaged.assert_all(&test).await;
+}
+
+#[tokio::test]
+async fn damage_that_the_old_catalog_knows_stays_known_and_is_healed_by_a_put() {
+    let mut damaged = Damaged::new().await;
+    damaged.lost.old = Some(damaged.lost.path().join("old"));
+    damaged.age().await;
+    damaged.flip(damaged.block("precious "), 4096 + 1000);
+    let test = TestEngine::open(damaged.lost.path()).await;
+    assert_only_bad(&test, damaged.one, 0).await;
+    close(test).await;
+    let (report, test) = damaged.rebuild().await;
+    assert_eq!((report.snapshots, report.damaged), (2, 1));
+    damaged.check_incomplete(&report, &[(0, 1)], true);
+    let again = snapshot(&test, &[(9, "precious ")]).await;
+    assert_holds(&test, again, &[(9, "precious ")]).await;
+    damaged.assert_sound(&test).await;
+}
+
 #[tokio::test]
 async fn a_flipped_bit_in_data_is_named_by_a_read_and_healed_by_a_put() {
     let mut damaged = Damaged::new().await;
+    damaged.age().await;
     damaged.flip(damaged.block("precious "), 4096 + 1000);
     let (report, test) = damaged.rebuild().await;
     assert_eq!(
