@@ -217,8 +217,9 @@ async fn a_whole_header_without_its_data_is_not_taken_for_the_block() {
         let payload = vec![0; torn.length as usize - 4096];
         file.write_all_at(&payload, torn.offset + 4096).unwrap();
         if filled {
-            file.set_len(torn.offset + u64::from(torn.length)).unwrap();
-            file.write_all_at(&[7], torn.offset + 5000).unwrap();
+            let end = torn.offset + u64::from(torn.length);
+            file.set_len(end).unwrap();
+            file.write_all_at(&[7], end - 1).unwrap();
         } else {
             file.set_len(open_bytes).unwrap();
         }
