@@ -140,7 +140,7 @@ impl Answer {
                 report.chunks.count,
                 bytes(report.chunks.bytes),
                 report.damaged,
-                counted(report.duplicates, "frame more of the same")
+                counted(report.duplicates, "duplicate frame")
             ),
         );
         line("snapshots", self.snapshots());
