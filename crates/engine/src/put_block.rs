@@ -117,6 +117,8 @@ impl Engine {
             Some(_) if self.is_stored(key).await? => Content::Known(key),
             Some(data) => Content::Stored(self.store_block(chunk, &block, data).await?),
         };
+        // Whether an attempt may have been recorded: then nothing that refuses a later one is the truth about this put.
+        let mut unknown = false;
         for _ in 0..limits::PUT_ATTEMPTS {
             let item = PutItem {
                 id,
@@ -133,6 +135,7 @@ impl Engine {
                     self.count(&content);
                     return Ok(());
                 }
+                Some(PutOutcome::NotOpen(_) | PutOutcome::Failed(_)) if unknown => break,
                 Some(PutOutcome::NotOpen(state)) => {
                     return match state {
                         Some(state) => refuse_unless_open(id, state),
@@ -143,12 +146,18 @@ impl Engine {
                 Some(PutOutcome::NeedsData) => {
                     self.inner.known_chunks.forget(&key);
                     if let Some(data) = &block.data {
-                        content = Content::Stored(self.store_block(chunk, &block, data).await?);
+                        let stored = self.store_block(chunk, &block, data).await;
+                        content = match stored {
+                            Ok(stored) => Content::Stored(stored),
+                            Err(_) if unknown => break,
+                            Err(error) => return Err(error),
+                        };
                     }
                 }
                 // Committed or not, the same entry may be written again. Not so the frame: it may have been noted in
                 // `frees`. If its record is there it will be found, else the content is stored anew.
                 Some(PutOutcome::Unknown) => {
+                    unknown = true;
                     if let Content::Stored(_) = content {
                         content = Content::Known(key);
                     }
