@@ -33,3 +33,10 @@ fn seeds_6_to_29() {
 fn seeds_30_to_59() {
     check(30..60);
 }
+
+/// A put was committed, and nobody was told; its snapshot was sealed before the next attempt, which said that it was sealed already. The
+/// put was recorded all the same: who hears a refusal may rely on it.
+#[test]
+fn a_put_with_an_unknown_outcome_is_not_refused_for_good() {
+    check(1_000_871..1_000_872);
+}
