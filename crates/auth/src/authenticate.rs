@@ -8,8 +8,8 @@
 //! Nothing is looked up or changed on behalf of a request before it has a [`Caller`]. Temporary credentials do not exist
 //! yet: a session token makes a request unknown.
 
-use crate::sigv4::{Claim, Payload, PayloadHash, RequestHead, Service, UnsignedPayload, Verifier};
 use crate::{AccessKeyId, AuthError, Credential, KeyState, KeyStore};
+use sigv4::{Claim, Payload, PayloadHash, RequestHead, Service, UnsignedPayload, Verifier};
 use std::sync::Arc;
 use types::{AccountId, Digest};
 

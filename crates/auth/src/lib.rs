@@ -9,23 +9,19 @@
 
 pub mod accounts;
 mod authenticate;
-mod error;
-mod keys;
 mod request_id;
 mod root_key;
-pub mod sigv4;
 pub mod token_keys;
 
 pub use accounts::{
     Credential, KeyState, KeyStore, KeyStoreError, KeyStoreOptions, KeySummary, NewKey,
 };
 pub use authenticate::{Authenticator, Caller, Unproven};
-pub use error::{AuthError, DateMismatch, Form, MissingParts, ScopeFaults};
-pub use keys::{AccessKeyId, SecretKey};
 pub use request_id::RequestId;
 pub use root_key::{RootKey, RootKeyError, SealError};
 pub use sigv4::{
-    Claim, Payload, PayloadHash, RequestHead, Service, SignError, Signed, Signer, SignerOptions,
+    self, AccessKeyId, AuthError, Claim, DateMismatch, Form, MissingParts, Payload, PayloadHash,
+    RequestHead, ScopeFaults, SecretKey, Service, SignError, Signed, Signer, SignerOptions,
     UnsignedPayload, Verifier, VerifierOptions,
 };
 pub use token_keys::{TokenKey, TokenKeys};

@@ -5,7 +5,6 @@
 //! [`Location`]; the caller keeps that. A location is never written twice.
 
 mod blocking;
-mod buffer;
 mod codec;
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;
@@ -26,7 +25,7 @@ mod registry;
 pub mod salvage;
 mod store;
 
-pub use buffer::{ALIGNMENT, AlignedBuf, BufferPool};
+pub use buffers::{ALIGNMENT, AlignedBuf, BufferPool};
 pub use codec::CodecSetting;
 pub use error::Error;
 pub use local::{

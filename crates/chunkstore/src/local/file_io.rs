@@ -6,7 +6,7 @@
 
 use super::io::{SegmentIo, SegmentReader, SegmentWriter};
 use crate::ALIGNMENT;
-use crate::buffer::Aligned;
+use buffers::Aligned;
 use rustix::buffer::spare_capacity;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
@@ -347,7 +347,7 @@ mod tests {
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let io = FileIo::open(dir.path(), WriteMode::Detect).unwrap();
         let file = io.create("file", 1 << 20).unwrap();
-        let mut block = crate::buffer::Aligned::zeroed(1 << 20);
+        let mut block = buffers::Aligned::zeroed(1 << 20);
         for (number, byte) in (0_u32..).zip(block.as_mut_slice()) {
             *byte = (number % 251) as u8;
         }

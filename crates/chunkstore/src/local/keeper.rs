@@ -13,8 +13,8 @@
 use super::allocator::Allocator;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
 use super::shared::Shared;
-use crate::buffer::Aligned;
 use crate::{ContainerKind, ContainerState, ContainerStatus, Error, layout};
+use buffers::Aligned;
 use futures_util::FutureExt;
 use std::io::IoSlice;
 use std::sync::Arc;

@@ -6,34 +6,34 @@
 //!
 //! Nothing is judged here but form: which parts are there, each at most once, within the limits.
 
-use super::limits::{AUTHORIZATION_BYTES_MAX, QUERY_BYTES_MAX, QUERY_PARAMETERS_MAX};
-use super::{ALGORITHM, canonical, echo};
+use crate::limits::{AUTHORIZATION_BYTES_MAX, QUERY_BYTES_MAX, QUERY_PARAMETERS_MAX};
+use crate::{ALGORITHM, canonical, echo};
 use crate::{AuthError, Form, MissingParts};
 
 /// A complete signature.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Authorization {
+pub(crate) struct Authorization {
     /// The credential: key id and scope.
-    pub(super) credential: String,
+    pub(crate) credential: String,
     /// The names of the signed headers, as sent.
-    pub(super) signed_headers: String,
+    pub(crate) signed_headers: String,
     /// The signature, as sent.
-    pub(super) signature: String,
+    pub(crate) signature: String,
     /// The date, as sent.
-    pub(super) date: String,
+    pub(crate) date: String,
     /// Only in the query form: the life time in seconds, as sent, and the session token.
-    pub(super) presigned: Option<Presigned>,
+    pub(crate) presigned: Option<Presigned>,
 }
 
 /// What only the query form has.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Presigned {
-    pub(super) expires: String,
-    pub(super) session_token: Option<String>,
+pub(crate) struct Presigned {
+    pub(crate) expires: String,
+    pub(crate) session_token: Option<String>,
 }
 
 /// Reads the header form. `date` is the text of `X-Amz-Date`, or of `Date` where there is none.
-pub(super) fn parse_header(
+pub(crate) fn parse_header(
     header: &[u8],
     date: Option<String>,
 ) -> Result<Authorization, AuthError> {
@@ -94,7 +94,7 @@ pub(super) fn parse_header(
 }
 
 /// Reads the query form; `None` when the query does not ask for it.
-pub(super) fn parse_query(raw: &str) -> Result<Option<Authorization>, AuthError> {
+pub(crate) fn parse_query(raw: &str) -> Result<Option<Authorization>, AuthError> {
     if raw.len() > QUERY_BYTES_MAX {
         return Err(AuthError::TooLarge {
             what: "query",

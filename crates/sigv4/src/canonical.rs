@@ -11,7 +11,7 @@
 //! - *Headers*: the signed ones in the order of their list; values trimmed, runs of spaces folded, repeated headers joined
 //!   by commas in the order received.
 
-use super::{ALGORITHM, TERMINATOR};
+use crate::{ALGORITHM, TERMINATOR};
 use http::HeaderMap;
 use ring::hmac::{self, HMAC_SHA256};
 use std::borrow::Cow;
@@ -22,7 +22,7 @@ use crate::SecretKey;
 
 /// How the path enters the canonical request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum PathRule {
+pub(crate) enum PathRule {
     /// Without dot segments and doubled slashes, as every service but S3 wants it.
     Normalized,
     /// As sent. Only the published suite uses it here.
@@ -31,7 +31,7 @@ pub(super) enum PathRule {
 }
 
 /// The canonical form of a path as sent.
-pub(super) fn path(raw: &str, rule: PathRule) -> String {
+pub(crate) fn path(raw: &str, rule: PathRule) -> String {
     let mut canonical = String::with_capacity(raw.len() + 8);
     match rule {
         PathRule::Normalized => {
@@ -67,7 +67,7 @@ pub(super) fn path(raw: &str, rule: PathRule) -> String {
 }
 
 /// The canonical form of a raw query, without the parameters named `skip`.
-pub(super) fn query(raw: &str, skip: Option<&str>) -> String {
+pub(crate) fn query(raw: &str, skip: Option<&str>) -> String {
     let mut parameters: Vec<(String, String)> = pairs(raw)
         .filter(|(name, _)| skip.is_none_or(|skip| name.as_ref() != skip.as_bytes()))
         .map(|(name, value)| (encoded(&name), encoded(&value)))
@@ -95,7 +95,7 @@ pub fn query_parameters(raw: &str) -> Vec<(String, String)> {
 }
 
 /// The value of a header as it is signed, or `None` when the request has none of that name.
-pub(super) fn header_value(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+pub(crate) fn header_value(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
     let mut values = headers.get_all(name).iter().peekable();
     values.peek()?;
     let mut joined = Vec::new();
@@ -109,7 +109,7 @@ pub(super) fn header_value(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
 }
 
 /// Starts the digest of a canonical request: everything before the payload hash.
-pub(super) fn request_head(
+pub(crate) fn request_head(
     method: &str,
     canonical_path: &str,
     canonical_query: &str,
@@ -133,7 +133,7 @@ pub(super) fn request_head(
 }
 
 /// The string to sign.
-pub(super) fn string_to_sign(
+pub(crate) fn string_to_sign(
     timestamp: &str,
     scope: &Scope<'_>,
     canonical_request: Digest,
@@ -148,17 +148,17 @@ pub(super) fn string_to_sign(
 
 /// What a signing key is good for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scope<'a> {
+pub(crate) struct Scope<'a> {
     /// `yyyymmdd`.
-    pub(super) day: &'a str,
+    pub(crate) day: &'a str,
     /// The region.
-    pub(super) region: &'a str,
+    pub(crate) region: &'a str,
     /// The service.
-    pub(super) service: &'a str,
+    pub(crate) service: &'a str,
 }
 
 /// Derives the key that signs requests of one scope (2.3 µs with the signature, so nothing is cached).
-pub(super) fn signing_key(secret: &SecretKey, scope: &Scope<'_>) -> hmac::Key {
+pub(crate) fn signing_key(secret: &SecretKey, scope: &Scope<'_>) -> hmac::Key {
     let first = Zeroizing::new([b"AWS4", secret.expose().as_bytes()].concat());
     let mut key = hmac::Key::new(HMAC_SHA256, &first);
     for part in [scope.day, scope.region, scope.service, TERMINATOR] {
@@ -168,7 +168,7 @@ pub(super) fn signing_key(secret: &SecretKey, scope: &Scope<'_>) -> hmac::Key {
 }
 
 /// The names and values of a raw query, percent-decoded.
-pub(super) fn pairs(raw: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+pub(crate) fn pairs(raw: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
     raw.split('&').filter(|part| !part.is_empty()).map(|part| {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         (decoded(name), decoded(value))
@@ -190,7 +190,7 @@ fn encode(bytes: &[u8], out: &mut String) {
 }
 
 /// `bytes` percent-encoded.
-pub(super) fn encoded(bytes: &[u8]) -> String {
+pub(crate) fn encoded(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     encode(bytes, &mut out);
     out

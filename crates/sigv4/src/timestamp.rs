@@ -6,7 +6,7 @@ use types::UnixMillis;
 
 /// A point in time with a resolution of one second, and its text as the string to sign has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Timestamp {
+pub(crate) struct Timestamp {
     /// Seconds since 1970-01-01 00:00 UTC.
     seconds: i64,
     /// `yyyymmddThhmmssZ`.
@@ -15,7 +15,7 @@ pub(super) struct Timestamp {
 
 impl Timestamp {
     /// Reads exactly `yyyymmddThhmmssZ`.
-    pub(super) fn parse_basic(text: &str) -> Option<Timestamp> {
+    pub(crate) fn parse_basic(text: &str) -> Option<Timestamp> {
         let bytes = text.as_bytes();
         if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
             return None;
@@ -46,7 +46,7 @@ impl Timestamp {
     }
 
     /// Reads an HTTP date, such as `Sun, 30 Aug 2015 12:36:00 GMT`.
-    pub(super) fn parse_http(text: &str) -> Option<Timestamp> {
+    pub(crate) fn parse_http(text: &str) -> Option<Timestamp> {
         let timestamp = jiff::fmt::rfc2822::DateTimeParser::new()
             .parse_timestamp(text)
             .ok()?;
@@ -54,12 +54,12 @@ impl Timestamp {
     }
 
     /// The second in which this time lies.
-    pub(super) fn from_millis(millis: UnixMillis) -> Option<Timestamp> {
+    pub(crate) fn from_millis(millis: UnixMillis) -> Option<Timestamp> {
         Self::from_seconds(millis.div_euclid(1000))
     }
 
     /// `None` outside the years 0 to 9999.
-    pub(super) fn from_seconds(seconds: i64) -> Option<Timestamp> {
+    pub(crate) fn from_seconds(seconds: i64) -> Option<Timestamp> {
         let timestamp = jiff::Timestamp::from_second(seconds).ok()?;
         let at = TimeZone::UTC.to_datetime(timestamp);
         let year = u16::try_from(at.year()).ok()?;
@@ -75,17 +75,17 @@ impl Timestamp {
     }
 
     /// Seconds since 1970-01-01 00:00 UTC.
-    pub(super) fn seconds(&self) -> i64 {
+    pub(crate) fn seconds(&self) -> i64 {
         self.seconds
     }
 
     /// `yyyymmddThhmmssZ`.
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// `yyyymmdd`.
-    pub(super) fn day(&self) -> &str {
+    pub(crate) fn day(&self) -> &str {
         &self.text[..8]
     }
 }

@@ -1,7 +1,7 @@
 //! Properties: no bit of a signed request can change, and no noise makes a parser panic.
 
 use super::{BODY, Sample};
-use crate::sigv4::{PayloadHash, authorization, canonical};
+use crate::{PayloadHash, authorization, canonical};
 use http::HeaderValue;
 use proptest::prelude::{any, prop_assume, prop_oneof, proptest};
 use proptest::sample::Index;

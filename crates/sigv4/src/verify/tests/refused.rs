@@ -1,8 +1,8 @@
 //! What the verifier refuses: every row of SPEC 4.6, word for word.
 
 use super::{BODY, INCOMPLETE, INVALID, MISMATCH, NOW, SECRET, Sample, check, options};
-use crate::sigv4::{PayloadHash, Service, UnsignedPayload, Verifier};
 use crate::{AuthError, SecretKey};
+use crate::{PayloadHash, Service, UnsignedPayload, Verifier};
 use types::Digest;
 
 #[test]

@@ -5,6 +5,8 @@
 //! signer.rs         sign a request                                 <- clients start here
 //! authorization.rs  the Authorization header and the query form, taken apart
 //! canonical.rs      the text that is signed; shared by both sides
+//! keys.rs           access keys
+//! error.rs          why a request is not authenticated
 //! timestamp.rs      dates in the two forms that requests carry
 //! suite.rs          the published test suite, and vectors of the EBS direct APIs
 //! ```
@@ -12,10 +14,12 @@
 //! Invariants
 //! - What the server acts on is what was signed: the canonical request covers method, path, query and every signed header.
 //!   Two paths with equal canonical forms (dot segments, doubled slashes) share a signature, so route on exact segments.
-//! - Parsers here are total and bounded ([`limits`]): any bytes give a value or an [`crate::AuthError`].
+//! - Parsers here are total and bounded ([`limits`]): any bytes give a value or an [`AuthError`].
 
 mod authorization;
 mod canonical;
+mod error;
+mod keys;
 mod signer;
 mod timestamp;
 mod verify;
@@ -24,6 +28,8 @@ mod verify;
 mod suite;
 
 pub use canonical::query_parameters;
+pub use error::{AuthError, DateMismatch, Form, MissingParts, ScopeFaults};
+pub use keys::{AccessKeyId, SecretKey};
 pub use signer::{SignError, Signed, Signer, SignerOptions};
 pub use verify::{Claim, Payload, PayloadHash, UnsignedPayload, Verifier, VerifierOptions};
 

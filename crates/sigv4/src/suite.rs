@@ -4,13 +4,13 @@
 //! person would write it (folded headers, raw spaces and letters in targets), which an HTTP server never passes on: the
 //! small parser here takes them in.
 
-use super::canonical::{self, PathRule, Scope};
-use super::timestamp::Timestamp;
-use super::{
+use crate::canonical::{self, PathRule, Scope};
+use crate::timestamp::Timestamp;
+use crate::{AccessKeyId, AuthError, SecretKey};
+use crate::{
     PayloadHash, RequestHead, Service, Signer, SignerOptions, UnsignedPayload, Verifier,
     VerifierOptions, authorization,
 };
-use crate::{AccessKeyId, AuthError, SecretKey};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use std::fs;

@@ -1,8 +1,8 @@
 //! Signs requests: for clients of this server and of AWS.
 
-use super::canonical::{self, PathRule, Scope};
-use super::timestamp::Timestamp;
-use super::{ALGORITHM, PayloadHash, RequestHead, TERMINATOR, UNSIGNED_PAYLOAD};
+use crate::canonical::{self, PathRule, Scope};
+use crate::timestamp::Timestamp;
+use crate::{ALGORITHM, PayloadHash, RequestHead, TERMINATOR, UNSIGNED_PAYLOAD};
 use crate::{AccessKeyId, SecretKey};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::hmac;
@@ -70,7 +70,7 @@ impl Signer {
         self.sign_as(head, payload_hash, now, PathRule::Normalized)
     }
 
-    pub(super) fn sign_as(
+    pub(crate) fn sign_as(
         &self,
         head: &RequestHead<'_>,
         payload_hash: PayloadHash,
@@ -133,7 +133,7 @@ impl Signer {
         self.presign_as(head, body, expires, now, PathRule::Normalized)
     }
 
-    pub(super) fn presign_as(
+    pub(crate) fn presign_as(
         &self,
         head: &RequestHead<'_>,
         body: Digest,

@@ -195,7 +195,7 @@ impl fmt::Debug for AlignedBuf {
 
 /// Bytes whose address is a multiple of [`ALIGNMENT`]: a vector with slack, used from its first aligned byte on.
 #[derive(Default)]
-pub(crate) struct Aligned {
+pub struct Aligned {
     /// Never grown or moved out, or the alignment would be lost.
     memory: Vec<u8>,
     start: usize,
@@ -204,7 +204,7 @@ pub(crate) struct Aligned {
 
 impl Aligned {
     /// `bytes` zeros. The allocator gives large zeroed memory untouched, so this costs nothing yet.
-    pub(crate) fn zeroed(bytes: usize) -> Aligned {
+    pub fn zeroed(bytes: usize) -> Aligned {
         let memory = vec![0; bytes + ALIGNMENT - 1];
         let start = memory.as_ptr().addr().next_multiple_of(ALIGNMENT) - memory.as_ptr().addr();
         Aligned {
@@ -214,17 +214,19 @@ impl Aligned {
         }
     }
 
-    pub(crate) fn as_slice(&self) -> &[u8] {
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
         &self.memory[self.start..self.start + self.bytes]
     }
 
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+    /// The bytes, to write to.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + self.bytes]
     }
 }
 
 /// Whether these bytes can be written with `O_DIRECT` as they are.
-pub(crate) fn is_aligned(bytes: &[u8]) -> bool {
+pub fn is_aligned(bytes: &[u8]) -> bool {
     bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) && bytes.len().is_multiple_of(ALIGNMENT)
 }
 

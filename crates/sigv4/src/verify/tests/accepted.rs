@@ -1,11 +1,11 @@
 //! What the verifier accepts, and where acceptance ends.
 
 use super::{BODY, INCOMPLETE, INVALID, NOW, SECRET, Sample, check, options, signer};
-use crate::sigv4::canonical::{self, Scope};
-use crate::sigv4::{
+use crate::canonical::{self, Scope};
+use crate::{AccessKeyId, AuthError, SecretKey};
+use crate::{
     PayloadHash, Service, Signer, SignerOptions, UnsignedPayload, Verifier, VerifierOptions,
 };
-use crate::{AccessKeyId, AuthError, SecretKey};
 use http::HeaderValue;
 use ring::hmac;
 use std::time::Duration;

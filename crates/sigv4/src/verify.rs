@@ -9,12 +9,12 @@
 //!
 //! Nothing may be acknowledged before step 3 and, for a signed body, the check of its digest have both passed.
 
-use super::authorization::{self, Authorization};
-use super::canonical::{self, PathRule, Scope};
-use super::limits::SIGNED_HEADERS_MAX;
-use super::timestamp::Timestamp;
-use super::{RequestHead, Service, TERMINATOR, UNSIGNED_PAYLOAD, echo};
+use crate::authorization::{self, Authorization};
+use crate::canonical::{self, PathRule, Scope};
+use crate::limits::SIGNED_HEADERS_MAX;
+use crate::timestamp::Timestamp;
 use crate::{AccessKeyId, AuthError, DateMismatch, ScopeFaults, SecretKey};
+use crate::{RequestHead, Service, TERMINATOR, UNSIGNED_PAYLOAD, echo};
 use http::{HeaderMap, HeaderName};
 use ring::hmac;
 use std::fmt;
@@ -106,7 +106,7 @@ impl Verifier {
         Ok(claim)
     }
 
-    pub(super) fn open_as(
+    pub(crate) fn open_as(
         &self,
         head: &RequestHead<'_>,
         service: &str,

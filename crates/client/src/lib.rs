@@ -1,0 +1,1 @@
+//! Moves disks in and out of snapshots, over the EBS direct APIs.
