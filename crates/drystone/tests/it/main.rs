@@ -3,6 +3,7 @@
 //! What the operations of the API answer is tested beside them, in their crates; real AWS clients are in tests/clients.
 
 mod admin;
+mod client;
 mod collection;
 mod copy_catalog;
 mod damage;

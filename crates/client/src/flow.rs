@@ -1,0 +1,1 @@
+//! How many block requests are on the way at once: more while that moves more, fewer when the server throttles.

@@ -1,0 +1,1 @@
+//! Which answers are worth another attempt, and when (SPEC 5.5).

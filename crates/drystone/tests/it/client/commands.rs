@@ -1,0 +1,1 @@
+//! The client's commands, as a user runs them.

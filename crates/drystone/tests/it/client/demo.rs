@@ -1,0 +1,1 @@
+//! The demonstration, as a new user runs it.

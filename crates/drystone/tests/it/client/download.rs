@@ -1,0 +1,1 @@
+//! Downloads and verification against a real server, and through faults.

@@ -1,0 +1,1 @@
+//! Disks to upload: their content is a function of a seed.

@@ -1,0 +1,1 @@
+//! Uploads against a real server, and through faults.

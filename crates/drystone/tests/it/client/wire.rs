@@ -1,0 +1,1 @@
+//! The calls one by one, against a real server and a bad line.
