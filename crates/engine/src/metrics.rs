@@ -14,6 +14,10 @@ pub struct Metrics {
     pub zero_blocks: Counter,
     /// Of these, blocks whose chunk was already there.
     pub dedup_hits: Counter,
+    /// Of all blocks put, those that were named by their digest alone.
+    pub by_digest_hits: Counter,
+    /// Puts by digest that were told to send the data.
+    pub by_digest_misses: Counter,
     /// Blocks read.
     pub blocks_read: Counter,
     /// Puts in one catalog transaction.
@@ -58,6 +62,8 @@ impl Default for Metrics {
             blocks_put: Counter::default(),
             zero_blocks: Counter::default(),
             dedup_hits: Counter::default(),
+            by_digest_hits: Counter::default(),
+            by_digest_misses: Counter::default(),
             blocks_read: Counter::default(),
             put_batch: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             puts_waiting: Gauge::default(),
@@ -93,6 +99,16 @@ impl Metrics {
             "dedup_hits",
             "Puts of content that was stored",
             self.dedup_hits.clone(),
+        );
+        registry.register(
+            "by_digest_hits",
+            "Blocks put by digest alone",
+            self.by_digest_hits.clone(),
+        );
+        registry.register(
+            "by_digest_misses",
+            "Puts by digest that were told to send the data",
+            self.by_digest_misses.clone(),
         );
         registry.register("blocks_read", "Blocks read", self.blocks_read.clone());
         registry.register(

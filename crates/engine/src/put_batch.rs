@@ -4,6 +4,7 @@
 //! - A put is recorded only if its snapshot is open in the same transaction: sealing is a barrier.
 //! - Every entry written refers to a chunk by the rule of `references.rs`, so no collection takes a chunk that an acknowledged
 //!   put relies on. A frame that was stored in vain is noted in `frees`.
+//! - A put that brings no bytes refers to a chunk of kind block alone: its caller may have named any digest, that of a page too.
 //! - Of several puts to one block in a batch, the last one to arrive wins.
 
 use crate::batcher::{BatchLimits, Batcher};
@@ -15,6 +16,7 @@ use catalog::chunks::{ChunkKey, ChunkRecord};
 use catalog::put_entries::PutEntry;
 use catalog::snapshots::{PutTarget, State};
 use catalog::{Db, DbExt, Txn};
+use chunkstore::ChunkKind;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -35,7 +37,7 @@ pub(crate) struct PutItem {
 pub(crate) enum Content {
     /// Nowhere: it is zeros.
     Zeros,
-    /// In a chunk that seemed to be stored.
+    /// In a chunk that seemed to be stored: of kind block, or it is as good as absent.
     Known(ChunkKey),
     /// In a frame that this put has stored.
     Stored(ChunkRecord),
@@ -212,7 +214,9 @@ fn decide(
         }
         let stored = match &item.content {
             Content::Zeros => true,
-            Content::Known(key) => references.refer_to(*key, None),
+            Content::Known(key) => {
+                references.is_of_kind(key, ChunkKind::Block) && references.refer_to(*key, None)
+            }
             Content::Stored(record) => references.refer_to(record.key(), Some(record)),
         };
         if !stored {

@@ -29,9 +29,9 @@ use types::{AccountId, BlockIndex, ChunkName, Domain, SnapshotId};
 /// Leave to put one block, given before its data is read.
 #[derive(Clone, Copy, Debug)]
 pub struct PutPermit {
-    id: SnapshotId,
-    index: BlockIndex,
-    domain: Domain,
+    pub(crate) id: SnapshotId,
+    pub(crate) index: BlockIndex,
+    pub(crate) domain: Domain,
 }
 
 impl Engine {
@@ -127,12 +127,9 @@ impl Engine {
                 content: content.clone(),
                 progress,
             };
-            self.inner.metrics.puts_waiting.inc();
-            let outcome = self.inner.puts.call(item).await;
-            self.inner.metrics.puts_waiting.dec();
-            match outcome {
+            match self.record_put(item).await {
                 Some(PutOutcome::Done) => {
-                    self.count(&content);
+                    self.count_put(&content);
                     return Ok(());
                 }
                 Some(PutOutcome::NotOpen(_) | PutOutcome::Failed(_)) if unknown => break,
@@ -171,13 +168,23 @@ impl Engine {
         })
     }
 
+    /// Puts an item into the next transaction; nothing when that died.
+    pub(crate) async fn record_put(&self, item: PutItem) -> Option<PutOutcome> {
+        self.inner.metrics.puts_waiting.inc();
+        let outcome = self.inner.puts.call(item).await;
+        self.inner.metrics.puts_waiting.dec();
+        outcome
+    }
+
     /// Whether the chunk seems to be stored; the put's transaction has the last word.
-    async fn is_stored(&self, key: ChunkKey) -> Result<bool, Error> {
+    pub(crate) async fn is_stored(&self, key: ChunkKey) -> Result<bool, Error> {
         if self.inner.filter.excludes(&key) {
             return Ok(false);
         }
         let record = self.chunk_record(key).await?;
-        Ok(record.is_some_and(|record| record.state != ChunkState::Damaged))
+        Ok(record.is_some_and(|record| {
+            record.state != ChunkState::Damaged && record.kind == ChunkKind::Block as u8
+        }))
     }
 
     async fn store_block(
@@ -203,7 +210,8 @@ impl Engine {
         Ok(live_record(chunk, *stored, 0))
     }
 
-    fn count(&self, content: &Content) {
+    /// Counts a put that was recorded.
+    pub(crate) fn count_put(&self, content: &Content) {
         let metrics = &self.inner.metrics;
         metrics.blocks_put.inc();
         match content {
@@ -215,7 +223,7 @@ impl Engine {
 }
 
 /// A failed snapshot is, for a put, one that does not exist (SPEC 1.2).
-fn refuse_unless_open(id: SnapshotId, state: State) -> Result<(), Error> {
+pub(crate) fn refuse_unless_open(id: SnapshotId, state: State) -> Result<(), Error> {
     match state {
         State::Open => Ok(()),
         State::Sealed | State::Completed => Err(Error::SnapshotSealed { id }),

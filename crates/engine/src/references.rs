@@ -10,6 +10,7 @@
 
 use catalog::chunks::{ChunkKey, ChunkRecord, ChunkState};
 use catalog::{Location, Txn};
+use chunkstore::ChunkKind;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The chunk records that a transaction works on.
@@ -48,6 +49,12 @@ impl References {
             named: BTreeMap::new(),
             unnamed: BTreeMap::new(),
         })
+    }
+
+    /// Whether the chunk has a record, and is of this kind.
+    pub(crate) fn is_of_kind(&self, key: &ChunkKey, kind: ChunkKind) -> bool {
+        let record = self.known.get(key);
+        record.is_some_and(|record| record.kind == kind as u8)
     }
 
     /// Makes the chunk one that may be referred to, with the frame in `stored` if one was brought; false when one is needed.

@@ -38,6 +38,11 @@ impl TestEngine {
 
     /// The same with nothing in the background: sealed snapshots stay sealed.
     pub async fn without_workers(directory: &Path) -> TestEngine {
+        TestEngine::sharing(directory, DedupScope::Account).await
+    }
+
+    /// The same where these snapshots share equal blocks.
+    pub async fn sharing(directory: &Path, dedup: DedupScope) -> TestEngine {
         let clock = Arc::new(TestClock::at(START));
         let options = SqliteOptions {
             path: directory.join("catalog.db"),
@@ -79,7 +84,7 @@ impl TestEngine {
             chunks: Arc::clone(&store) as _,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Random::system(),
-            dedup: DedupScope::Account,
+            dedup,
             page_cache_bytes: 8 << 20,
             buffers: 16,
             unverified_buffers: 2,

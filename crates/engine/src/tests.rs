@@ -1,6 +1,7 @@
 //! The verbs against a real catalog and real segment files.
 
 mod audit;
+mod by_digest;
 mod damage;
 mod gc;
 mod lineage;
