@@ -5,7 +5,7 @@
 
 use crate::accounts::account_at;
 use crate::snapshots::id_at;
-use crate::{Batch, Error, Txn, Value, meta};
+use crate::{Batch, Error, Row, Txn, Value, meta};
 use types::{AccountId, SnapshotId};
 
 const TABLE: &str = "snapshot_usage";
@@ -71,17 +71,31 @@ pub async fn page(
             vec![after, mark.into(), limit.into()],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(UsageRecord {
-                snapshot: id_at(row, 0, TABLE)?,
-                account: account_at(row, 1, TABLE)?,
-                logical_bytes: row.uint(2, TABLE)?,
-                own_blocks: row.uint(3, TABLE)?,
-                own_bytes: row.uint(4, TABLE)?,
-            })
-        })
-        .collect()
+    rows.iter().map(read).collect()
+}
+
+static OF_SNAPSHOTS: Batch = Batch::new(
+    "SELECT snapshot, account, logical_bytes, own_blocks, own_bytes FROM snapshot_usage \
+     WHERE mark = $1 AND snapshot IN (",
+    1,
+    "?",
+    ")",
+);
+
+/// The rows of the last mark of these snapshots, in no order, as far as it knew them.
+pub async fn of_snapshots(
+    txn: &mut dyn Txn,
+    snapshots: &[SnapshotId],
+) -> Result<Vec<UsageRecord>, Error> {
+    let Some(mark) = meta::number(txn, meta::USAGE_MARK).await? else {
+        return Ok(Vec::new());
+    };
+    let ids = snapshots
+        .iter()
+        .map(|id| Ok([id.number().try_into()?]))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let rows = OF_SNAPSHOTS.query(txn, &[mark.into()], ids).await?;
+    rows.iter().map(read).collect()
 }
 
 /// Deletes about `limit` rows of marks before this one; answers whether any are left.
@@ -107,4 +121,14 @@ pub async fn delete_older(txn: &mut dyn Txn, mark: i64, limit: u32) -> Result<bo
     )
     .await?;
     Ok(true)
+}
+
+fn read(row: &Row) -> Result<UsageRecord, Error> {
+    Ok(UsageRecord {
+        snapshot: id_at(row, 0, TABLE)?,
+        account: account_at(row, 1, TABLE)?,
+        logical_bytes: row.uint(2, TABLE)?,
+        own_blocks: row.uint(3, TABLE)?,
+        own_bytes: row.uint(4, TABLE)?,
+    })
 }

@@ -4,7 +4,8 @@ use crate::{Engine, Error, Tag};
 use catalog::snapshots::{SnapshotRecord, State};
 use catalog::{DbExt, Txn};
 use std::collections::HashMap;
-use types::{AccountId, SnapshotId, UnixMillis, VolumeSize};
+use std::sync::Arc;
+use types::{AccountId, Digest, SnapshotId, UnixMillis, VolumeSize};
 
 /// The state that clients see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,8 @@ pub struct SnapshotView {
     pub parent: Option<SnapshotId>,
     /// Blocks in its merged view, once it is completed.
     pub full_block_count: Option<u64>,
+    /// The digest of its block map's root page, once it is completed: the identity of its content.
+    pub root: Option<Digest>,
     /// Tags, by key.
     pub tags: Vec<Tag>,
 }
@@ -75,6 +78,30 @@ impl Engine {
             .await
             .map_err(Error::of_catalog)?;
         views.map_err(|id| Error::SnapshotNotFound { id })
+    }
+
+    /// Those of these snapshots that the account has, in the order asked.
+    pub async fn snapshots_among(
+        &self,
+        account: AccountId,
+        ids: &[SnapshotId],
+    ) -> Result<Vec<SnapshotView>, Error> {
+        let wanted: Arc<[SnapshotId]> = ids.into();
+        self.inner
+            .db
+            .view(move |txn| {
+                let wanted = Arc::clone(&wanted);
+                Box::pin(async move {
+                    let mut records = Vec::with_capacity(wanted.len());
+                    for id in wanted.iter() {
+                        let record = catalog::snapshots::get(txn, *id).await?;
+                        records.extend(record.filter(|record| record.account == account));
+                    }
+                    with_tags(txn, account, records).await
+                })
+            })
+            .await
+            .map_err(Error::of_catalog)
     }
 
     /// At most `limit` of the account's snapshots with ids above `after`, by id.
@@ -129,6 +156,7 @@ async fn with_tags(
             description: record.description,
             parent: record.parent,
             full_block_count: record.finished.map(|finished| finished.full_count),
+            root: record.finished.map(|finished| finished.root),
             tags: tags.get(&record.id).cloned().unwrap_or_default(),
         })
         .collect())

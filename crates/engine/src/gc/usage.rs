@@ -60,6 +60,18 @@ pub struct SnapshotUsage {
     pub own_bytes: u64,
 }
 
+impl SnapshotUsage {
+    fn of(record: UsageRecord) -> SnapshotUsage {
+        SnapshotUsage {
+            id: record.snapshot,
+            account: record.account,
+            logical_bytes: record.logical_bytes,
+            own_blocks: record.own_blocks,
+            own_bytes: record.own_bytes,
+        }
+    }
+}
+
 impl Engine {
     /// The totals of the last mark.
     pub async fn usage_totals(&self) -> Result<UsageTotals, Error> {
@@ -84,14 +96,31 @@ impl Engine {
             .view(move |txn| Box::pin(async move { catalog::usage::page(txn, after, limit).await }))
             .await
             .map_err(Error::of_catalog)?;
-        let usage = records.into_iter().map(|record| SnapshotUsage {
-            id: record.snapshot,
-            account: record.account,
-            logical_bytes: record.logical_bytes,
-            own_blocks: record.own_blocks,
-            own_bytes: record.own_bytes,
-        });
-        Ok(usage.collect())
+        Ok(records.into_iter().map(SnapshotUsage::of).collect())
+    }
+
+    /// The usage of these snapshots, and when the last mark found it; nothing of those that it did not know. For who may see them:
+    /// whose they are is not asked.
+    pub async fn usage_by_id(
+        &self,
+        ids: &[SnapshotId],
+    ) -> Result<(Option<UnixMillis>, Vec<SnapshotUsage>), Error> {
+        let ids: Arc<[SnapshotId]> = ids.into();
+        let (totals, records) = self
+            .inner
+            .db
+            .view(move |txn| {
+                let ids = Arc::clone(&ids);
+                Box::pin(async move {
+                    let totals = meta::bytes(txn, meta::USAGE_TOTALS).await?;
+                    Ok((totals, catalog::usage::of_snapshots(txn, &ids).await?))
+                })
+            })
+            .await
+            .map_err(Error::of_catalog)?;
+        let totals = totals.and_then(|bytes| decode(&bytes)).unwrap_or_default();
+        let usage = records.into_iter().map(SnapshotUsage::of).collect();
+        Ok((totals.computed_at, usage))
     }
 
     /// Keeps what a mark has found, in place of what the one before did.
