@@ -164,6 +164,15 @@ impl ApiError {
         )
     }
 
+    /// A put by digest of a block that has to be sent (docs/wire.md, Extensions).
+    pub(crate) fn block_data_required() -> ApiError {
+        ApiError::framework(
+            StatusCode::PRECONDITION_FAILED,
+            "BlockDataRequired",
+            "The block cannot be put by its digest. Send its data.",
+        )
+    }
+
     /// No operation has this method and path.
     pub(crate) fn unknown_operation() -> ApiError {
         ApiError {

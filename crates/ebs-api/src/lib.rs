@@ -10,6 +10,7 @@
 //! block_token.rs     page_token.rs, base62.rs: what clients hold on to
 //! error.rs           every refusal in the words of the wire
 //! response.rs        what every response carries
+//! extensions.rs      which extensions of ours an answer offers
 //! ```
 //!
 //! Order of checks, in every operation: route, signature, constraints, the snapshot, the rest; and whatever can be refused
@@ -21,6 +22,7 @@ mod block_token;
 mod body;
 mod constraints;
 mod error;
+mod extensions;
 mod intake;
 mod json;
 mod numbers;
@@ -227,8 +229,20 @@ impl Shared {
             .document(limits, large, unproven.access_key_id())
             .await?;
         let caller = unproven.verify_with(Digest::of(&document.bytes))?;
-        self.answer_caller(route, &caller, &Parameters::of(head), &document.bytes)
-            .await
+        let parameters = Parameters::of(head);
+        let reply = self
+            .answer_caller(route, &caller, &parameters, &document.bytes)
+            .await?;
+        Ok(match route {
+            Route::StartSnapshot
+            | Route::ListSnapshotBlocks { .. }
+            | Route::ListChangedBlocks { .. } => {
+                extensions::answered(reply, &parameters, &self.engine)
+            }
+            Route::PutSnapshotBlock { .. }
+            | Route::CompleteSnapshot { .. }
+            | Route::GetSnapshotBlock { .. } => reply,
+        })
     }
 
     /// The operations that need their whole request before they begin.
@@ -261,13 +275,19 @@ impl Shared {
 
     /// Judges a request's signature as far as that goes without its body.
     fn open(&self, head: &Parts, unsigned: UnsignedPayload) -> Result<Unproven, ApiError> {
-        let request = RequestHead {
-            method: head.method.as_str(),
-            path: head.uri.path(),
-            query: head.uri.query(),
-            headers: &head.headers,
-        };
-        Ok(self.authenticator.open(&request, Service::Ebs, unsigned)?)
+        Ok(self
+            .authenticator
+            .open(&signed_head(head), Service::Ebs, unsigned)?)
+    }
+}
+
+/// What the signature of a request covers.
+pub(crate) fn signed_head(head: &Parts) -> RequestHead<'_> {
+    RequestHead {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
     }
 }
 

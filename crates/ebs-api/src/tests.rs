@@ -2,6 +2,7 @@
 
 mod authentication;
 mod completes;
+mod extensions;
 mod gets;
 mod lists;
 mod overload;

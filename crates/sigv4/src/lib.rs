@@ -31,7 +31,7 @@ pub use canonical::query_parameters;
 pub use error::{AuthError, DateMismatch, Form, MissingParts, ScopeFaults};
 pub use keys::{AccessKeyId, SecretKey};
 pub use signer::{SignError, Signed, Signer, SignerOptions};
-pub use verify::{Claim, Payload, PayloadHash, UnsignedPayload, Verifier, VerifierOptions};
+pub use verify::{Claim, Payload, PayloadHash, UnsignedPayload, Verifier, VerifierOptions, signs};
 
 use std::fmt;
 

@@ -333,6 +333,15 @@ impl fmt::Debug for Claim {
     }
 }
 
+/// Whether the signature of a request says that it covers this header, whose name is in lower case. Ask of a request whose
+/// signature was verified: only then it does.
+pub fn signs(head: &RequestHead<'_>, header: &str) -> bool {
+    find(head).is_ok_and(|authorization| {
+        let mut names = authorization.signed_headers.split(';');
+        names.any(|name| name.eq_ignore_ascii_case(header))
+    })
+}
+
 /// Finds the one signature of a request.
 fn find(head: &RequestHead<'_>) -> Result<Authorization, AuthError> {
     let header =

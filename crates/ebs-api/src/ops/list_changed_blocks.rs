@@ -3,7 +3,7 @@
 //! Order of refusals: constraints, no first snapshot given, the first snapshot, the second, unrelated, the page token. Size and
 //! expiry are always real values, also on an empty page (SPEC 8.34); the size is the second snapshot's (SPEC 8.6).
 
-use super::listing::{self, Begin, ITEMS_PER_TURN, Paging};
+use super::listing::{self, Begin, Checksums, ITEMS_PER_TURN, Paging, QUOTED_CHECKSUM};
 use crate::block_token::{self, BlockTokenMint, TOKEN_CHARS};
 use crate::constraints::Constraints;
 use crate::error::{ApiError, Reason};
@@ -17,8 +17,20 @@ use engine::ChangedBlockList;
 use http::StatusCode;
 use types::{AccountId, BLOCK_BYTES, BlockIndex, Digest, SnapshotId};
 
-/// Bytes that an item of a page takes at most: as text, and before that as index and digests.
-const ITEM_BYTES_MAX: usize = 2 * TOKEN_CHARS + 80 + 72;
+/// Bytes of an item as text, without its checksums.
+const ITEM_CHARS_MAX: usize = 2 * TOKEN_CHARS + 80;
+
+/// Bytes of an item before that, as index and digests.
+const ITEM_SIZE: usize = 72;
+
+/// What stands before the checksum of the first snapshot's block.
+const FIRST: &[u8] = br#","FirstChecksum":"#;
+
+/// What stands before that of the second.
+const SECOND: &[u8] = br#","SecondChecksum":"#;
+
+/// Bytes that both checksums add to an item.
+const CHECKSUM_MEMBERS: usize = FIRST.len() + SECOND.len() + 2 * QUOTED_CHECKSUM;
 
 /// Answers the operation.
 pub(crate) async fn run(
@@ -32,10 +44,12 @@ pub(crate) async fn run(
         .query("firstSnapshotId")
         .filter(|id| !id.is_empty());
     let paging = Paging::read(parameters)?;
+    let checksums = Checksums::read(parameters);
     let mut constraints = Constraints::new();
     constraints.snapshot_id("firstSnapshotId", first);
     constraints.snapshot_id("secondSnapshotId", Some(second.text()));
     paging.check(&mut constraints);
+    checksums.check(&mut constraints);
     constraints.finish()?;
     let first = first.ok_or_else(|| {
         let message = "First snapshot should not be empty or null";
@@ -44,7 +58,8 @@ pub(crate) async fn run(
 
     let pair = known_pair(api, caller.account, &WireSnapshotId::new(first), &second).await?;
     let (first, second) = pair;
-    let room = paging.room(api, caller, ITEM_BYTES_MAX).await?;
+    let item_chars = ITEM_CHARS_MAX + checksums.chars(CHECKSUM_MEMBERS);
+    let room = paging.room(api, caller, item_chars + ITEM_SIZE).await?;
     let page = match paging.begin(api, Listing::ChangedBlocks { first, second }) {
         Begin::At(from) => {
             let limit = paging.limit(api);
@@ -65,7 +80,8 @@ pub(crate) async fn run(
             return Err(paging.invalid_token());
         }
     };
-    let document = write_page(api, pair, &page).await;
+    let out = Vec::with_capacity(256 + page.changed.len() * item_chars);
+    let document = write_page(api, pair, &page, &checksums, out).await;
     Ok(admission::held(
         response::json(StatusCode::OK, document),
         room,
@@ -93,11 +109,12 @@ async fn write_page(
     api: &Shared,
     (first, second): (SnapshotId, SnapshotId),
     page: &ChangedBlockList,
+    checksums: &Checksums<'_>,
+    mut out: Vec<u8>,
 ) -> Vec<u8> {
     let now = api.clock.now();
     let mint = |snapshot| BlockTokenMint::new(&api.token_keys, &api.random, now, snapshot);
     let (first_mint, second_mint) = (mint(first), mint(second));
-    let mut out = Vec::with_capacity(256 + page.changed.len() * (2 * TOKEN_CHARS + 80));
     response::write(
         &mut out,
         format_args!(r#"{{"BlockSize":{BLOCK_BYTES},"ChangedBlocks":["#),
@@ -115,8 +132,10 @@ async fn write_page(
             format_args!(r#"{{"BlockIndex":{},"FirstBlockToken":"#, index.get()),
         );
         write_side(&first_mint, index, block.first, &mut out);
+        checksums.write(FIRST, block.first.as_ref(), &mut out);
         out.extend_from_slice(br#","SecondBlockToken":"#);
         write_side(&second_mint, index, block.second, &mut out);
+        checksums.write(SECOND, block.second.as_ref(), &mut out);
         out.push(b'}');
     }
     out.extend_from_slice(br#"],"ExpiryTime":"#);

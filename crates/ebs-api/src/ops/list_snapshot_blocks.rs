@@ -2,7 +2,7 @@
 //!
 //! The page is written straight into the body; 10,000 tokens take a few milliseconds.
 
-use super::listing::{self, Begin, ITEMS_PER_TURN, Paging};
+use super::listing::{self, Begin, Checksums, ITEMS_PER_TURN, Paging, QUOTED_CHECKSUM};
 use crate::block_token::{self, BlockTokenMint, TOKEN_CHARS};
 use crate::constraints::Constraints;
 use crate::error::ApiError;
@@ -16,8 +16,17 @@ use engine::BlockList;
 use http::StatusCode;
 use types::{BLOCK_BYTES, SnapshotId};
 
-/// Bytes that an item of a page takes at most: as text, and before that as index and digest.
-const ITEM_BYTES_MAX: usize = TOKEN_CHARS + 48 + 40;
+/// Bytes of an item as text, without its checksum.
+const ITEM_CHARS_MAX: usize = TOKEN_CHARS + 48;
+
+/// Bytes of an item before that, as index and digest.
+const ITEM_SIZE: usize = 40;
+
+/// What stands before a checksum.
+const MEMBER: &[u8] = br#","Checksum":"#;
+
+/// Bytes that a checksum adds to an item.
+const CHECKSUM_MEMBER: usize = MEMBER.len() + QUOTED_CHECKSUM;
 
 /// Answers the operation.
 pub(crate) async fn run(
@@ -28,13 +37,16 @@ pub(crate) async fn run(
 ) -> Result<Reply, ApiError> {
     let snapshot = WireSnapshotId::new(parameters::decoded(snapshot));
     let paging = Paging::read(parameters)?;
+    let checksums = Checksums::read(parameters);
     let mut constraints = Constraints::new();
     constraints.snapshot_id("snapshotId", Some(snapshot.text()));
     paging.check(&mut constraints);
+    checksums.check(&mut constraints);
     constraints.finish()?;
 
     let id = snapshot.known()?;
-    let room = paging.room(api, caller, ITEM_BYTES_MAX).await?;
+    let item_chars = ITEM_CHARS_MAX + checksums.chars(CHECKSUM_MEMBER);
+    let room = paging.room(api, caller, item_chars + ITEM_SIZE).await?;
     let page = match paging.begin(api, Listing::Blocks(id)) {
         Begin::At(from) => {
             let limit = paging.limit(api);
@@ -55,7 +67,8 @@ pub(crate) async fn run(
             return Err(paging.invalid_token());
         }
     };
-    let document = write_page(api, id, &page).await;
+    let out = Vec::with_capacity(256 + page.blocks.len() * item_chars);
+    let document = write_page(api, id, &page, &checksums, out).await;
     Ok(admission::held(
         response::json(StatusCode::OK, document),
         room,
@@ -63,10 +76,15 @@ pub(crate) async fn run(
 }
 
 /// Members in alphabetical order. Without blocks there is nothing that could expire later than now (SPEC 2.5).
-async fn write_page(api: &Shared, id: SnapshotId, page: &BlockList) -> Vec<u8> {
+async fn write_page(
+    api: &Shared,
+    id: SnapshotId,
+    page: &BlockList,
+    checksums: &Checksums<'_>,
+    mut out: Vec<u8>,
+) -> Vec<u8> {
     let now = api.clock.now();
     let mint = BlockTokenMint::new(&api.token_keys, &api.random, now, id);
-    let mut out = Vec::with_capacity(256 + page.blocks.len() * (TOKEN_CHARS + 48));
     response::write(
         &mut out,
         format_args!(r#"{{"BlockSize":{BLOCK_BYTES},"Blocks":["#),
@@ -83,7 +101,9 @@ async fn write_page(api: &Shared, id: SnapshotId, page: &BlockList) -> Vec<u8> {
             format_args!(r#"{{"BlockIndex":{},"BlockToken":""#, index.get()),
         );
         mint.append(*index, *digest, &mut out);
-        out.extend_from_slice(br#""}"#);
+        out.push(b'"');
+        checksums.write(MEMBER, Some(digest), &mut out);
+        out.push(b'}');
     }
     out.extend_from_slice(br#"],"ExpiryTime":"#);
     let expires = if page.blocks.is_empty() {

@@ -1,4 +1,4 @@
-//! What the two listings share: paging, and where it goes on.
+//! What the two listings share: paging, and where it goes on; checksums of blocks, where a client asks for them (docs/wire.md, Extensions).
 
 use crate::Shared;
 use crate::constraints::Constraints;
@@ -7,17 +7,60 @@ use crate::page_token::{self, Listing};
 use crate::parameters::Parameters;
 use auth::Caller;
 use engine::Admitted;
-use types::BlockIndex;
 use types::limits::LIST_RESULTS_MAX;
+use types::{BlockIndex, Digest};
 
 /// Items written between two chances for other tasks to run.
 pub(super) const ITEMS_PER_TURN: usize = 1_024;
+
+/// Bytes of a checksum in its quotes.
+pub(super) const QUOTED_CHECKSUM: usize = super::CHECKSUM_CHARS + 2;
 
 /// The paging parameters of a request.
 pub(super) struct Paging<'a> {
     token: Option<&'a str>,
     max_results: Option<i64>,
     starting_block_index: Option<i64>,
+}
+
+/// Whether the items of a listing have checksums: members that AWS does not have, for a parameter that it ignores.
+pub(super) struct Checksums<'a> {
+    algorithm: Option<&'a str>,
+}
+
+impl<'a> Checksums<'a> {
+    /// Reads what is asked for.
+    pub(super) fn read(parameters: &'a Parameters<'_>) -> Checksums<'a> {
+        Checksums {
+            algorithm: parameters.query("checksumAlgorithm"),
+        }
+    }
+
+    /// There is one algorithm.
+    pub(super) fn check(&self, constraints: &mut Constraints) {
+        constraints.one_of("checksumAlgorithm", self.algorithm, &["SHA256"]);
+    }
+
+    /// The bytes that they add to an item, where they are asked for.
+    pub(super) fn chars(&self, members: usize) -> usize {
+        self.algorithm.map_or(0, |_| members)
+    }
+
+    /// Appends the checksum of a block, or `null` where there is none, after the name of its member; nothing where nobody asked.
+    pub(super) fn write(&self, member: &[u8], digest: Option<&Digest>, out: &mut Vec<u8>) {
+        if self.algorithm.is_none() {
+            return;
+        }
+        out.extend_from_slice(member);
+        match digest {
+            None => out.extend_from_slice(b"null"),
+            Some(digest) => {
+                out.push(b'"');
+                super::append_checksum(digest, out);
+                out.push(b'"');
+            }
+        }
+    }
 }
 
 /// Where a listing begins.

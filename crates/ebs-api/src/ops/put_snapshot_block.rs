@@ -8,7 +8,8 @@
 //! 4. The digest, on the hashing pool: the signed one, then the checksum.
 //! 5. The engine stores the block; the answer follows when it is durable.
 //!
-//! A put that fails at any step leaves no trace that a client can see.
+//! A put that fails at any step leaves no trace that a client can see. One that names its block by digest alone goes its own way from
+//! the start, in `put_by_digest.rs`.
 
 use crate::Shared;
 use crate::body::RequestBody;
@@ -40,6 +41,9 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let parameters = Parameters::of(head);
+    if parameters.header(super::put_by_digest::HEADER).is_some() {
+        return super::put_by_digest::run(api, head, body, snapshot, index).await;
+    }
     let unproven = api.open(head, UnsignedPayload::Accepted)?;
     let proof = match prove_before_body(&unproven, &parameters) {
         Some(proof) => proof?,
@@ -78,10 +82,12 @@ where
     api.engine
         .put_block(permit, block, input.progress())
         .await?;
-    Ok(response::with_checksum(
-        response::json(StatusCode::CREATED, "{}"),
-        &checksum,
-    ))
+    Ok(done(&checksum))
+}
+
+/// The answer to a put of the block with this checksum.
+pub(super) fn done(checksum: &str) -> Reply {
+    response::with_checksum(response::json(StatusCode::CREATED, "{}"), checksum)
 }
 
 /// A caller, and what is known of the body.
@@ -158,18 +164,24 @@ async fn hash(api: &Shared, received: ReceivedBlock) -> Result<(HashedBlock, Adm
     Ok((api.engine.hash_block(data).await?, place))
 }
 
-struct Input {
+/// What a put says in its path and headers.
+pub(super) struct Input {
     snapshot: WireSnapshotId,
     index: i64,
     data_length: Option<i64>,
     progress: Option<i64>,
     checksum_given: bool,
-    checksum: String,
+    pub(super) checksum: String,
     algorithm: Option<String>,
 }
 
 impl Input {
-    fn read(parameters: &Parameters<'_>, snapshot: &str, index: &str) -> Result<Input, ApiError> {
+    /// Reads them.
+    pub(super) fn read(
+        parameters: &Parameters<'_>,
+        snapshot: &str,
+        index: &str,
+    ) -> Result<Input, ApiError> {
         let checksum = parameters.header("x-amz-checksum");
         Ok(Input {
             snapshot: WireSnapshotId::new(parameters::decoded(snapshot)),
@@ -184,7 +196,8 @@ impl Input {
         })
     }
 
-    fn check_constraints(&self) -> Result<(), ApiError> {
+    /// The modelled constraints.
+    pub(super) fn check_constraints(&self) -> Result<(), ApiError> {
         let checksum = self.checksum_given.then_some(self.checksum.as_str());
         let algorithm = self.algorithm.as_deref();
         let mut constraints = Constraints::new();
@@ -201,7 +214,7 @@ impl Input {
     }
 
     /// Asks whether the snapshot takes a put of this index.
-    async fn admit(&self, api: &Shared, caller: &Caller) -> Result<PutPermit, ApiError> {
+    pub(super) async fn admit(&self, api: &Shared, caller: &Caller) -> Result<PutPermit, ApiError> {
         let id = self.snapshot.known()?;
         let index = u32::try_from(self.index).ok().and_then(BlockIndex::new);
         // An index beyond every volume is refused after the snapshot has been looked at, like any other.
@@ -220,7 +233,7 @@ impl Input {
     }
 
     /// Data length and algorithm, which the service checks itself, after the body.
-    fn check_declarations(&self) -> Result<(), ApiError> {
+    pub(super) fn check_declarations(&self) -> Result<(), ApiError> {
         if self.data_length != Some(BLOCK_BYTES as i64) {
             let length = self.data_length.unwrap_or_default();
             let message =
@@ -239,14 +252,15 @@ impl Input {
         }
     }
 
-    fn progress(&self) -> Option<u8> {
+    /// What the client says of itself, in percent.
+    pub(super) fn progress(&self) -> Option<u8> {
         self.progress
             .and_then(|progress| u8::try_from(progress).ok())
     }
 }
 
 /// Block data travels as it is (SPEC 8.12).
-fn check_content_encoding(parameters: &Parameters<'_>) -> Result<(), ApiError> {
+pub(super) fn check_content_encoding(parameters: &Parameters<'_>) -> Result<(), ApiError> {
     match parameters.header("content-encoding") {
         None => Ok(()),
         Some(encoding) if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") => {

@@ -4,7 +4,7 @@ use super::{BODY, INCOMPLETE, INVALID, NOW, SECRET, Sample, check, options, sign
 use crate::canonical::{self, Scope};
 use crate::{AccessKeyId, AuthError, SecretKey};
 use crate::{
-    PayloadHash, Service, Signer, SignerOptions, UnsignedPayload, Verifier, VerifierOptions,
+    PayloadHash, Service, Signer, SignerOptions, UnsignedPayload, Verifier, VerifierOptions, signs,
 };
 use http::HeaderValue;
 use ring::hmac;
@@ -252,4 +252,29 @@ fn nothing_printed_holds_a_secret() {
         !printed.contains(SECRET) && !printed.contains(token),
         "{printed}"
     );
+}
+
+#[test]
+fn a_request_says_which_headers_its_signature_covers() {
+    let mut sample = Sample::put();
+    sample.set("x-drystone-put", "by-digest");
+    let mut signed = sample.signed_body();
+    for name in ["host", "x-amz-date", "x-amz-checksum", "x-drystone-put"] {
+        assert!(signs(&signed.head(), name), "{name}");
+    }
+    signed.set("x-amz-progress", "5");
+    for name in [
+        "x-amz-progress",
+        "x-amz-check",
+        "x-amz-checksum-",
+        "",
+        "authorization",
+    ] {
+        assert!(!signs(&signed.head(), name), "{name}");
+    }
+    let text = signed.headers["authorization"].to_str().unwrap();
+    let upper = text.replace("x-drystone-put", "X-Drystone-Put");
+    signed.set("authorization", &upper);
+    assert!(signs(&signed.head(), "x-drystone-put"));
+    assert!(!signs(&Sample::put().head(), "host"));
 }
