@@ -10,6 +10,8 @@
 //! filters.rs       Filter.N and its wildcards
 //! page.rs          MaxResults and NextToken
 //! scan.rs          the snapshots of an account, a batch at a time
+//! extensions.rs    extensions of ours that a client asks for
+//! lineage.rs       what one of them tells of snapshots
 //! snapshot_ids.rs  ids as clients write them
 //! xml.rs           the text of responses
 //! response.rs      status, headers, errors in XML
@@ -27,7 +29,9 @@
 mod admission;
 mod body;
 mod error;
+mod extensions;
 mod filters;
+mod lineage;
 mod ops;
 mod page;
 mod query;
@@ -43,6 +47,7 @@ use body::WholeBody;
 use bytes::Bytes;
 use engine::{Admission, Admitted, Engine, Refused};
 use error::{ApiError, Code, echo};
+use extensions::Asked;
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
@@ -118,8 +123,9 @@ impl Ec2Api {
         let (head, body) = request.into_parts();
         let service = Service::of_request(&head.headers, head.uri.query());
         let mut operation = Operation("Unknown");
+        let asked = Asked::read(&head.headers);
         let outcome = self
-            .answer(service, &head, body, request_id, &mut operation)
+            .answer(service, &head, body, request_id, &asked, &mut operation)
             .await;
         let (outcome, transfer) = match outcome {
             Ok((answer, room)) => {
@@ -132,6 +138,10 @@ impl Ec2Api {
         if let Some(transfer) = transfer {
             response.extensions_mut().insert(transfer);
         }
+        let describes = operation == Operation(Action::DescribeSnapshots.name());
+        if describes && response.status().is_success() {
+            asked.answer(&self.options.engine, response.headers_mut());
+        }
         response
     }
 
@@ -141,6 +151,7 @@ impl Ec2Api {
         head: &Parts,
         body: B,
         request_id: RequestId,
+        asked: &Asked,
         operation: &mut Operation,
     ) -> Result<(Bytes, Admitted), ApiError> {
         if head.method != Method::POST && head.method != Method::GET {
@@ -175,6 +186,7 @@ impl Ec2Api {
                 .and_then(|host| host.to_str().ok())
                 .unwrap_or_default(),
             request_id,
+            asked,
         };
         Ok((call.run(action, parameters).await?, room))
     }

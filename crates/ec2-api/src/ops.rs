@@ -9,6 +9,7 @@ mod describe_tags;
 mod get_caller_identity;
 
 use crate::error::{ApiError, Code, echo};
+use crate::extensions::Asked;
 use crate::page::ANSWER_BYTES_MAX;
 use crate::query::Parameters;
 use crate::service::Service;
@@ -16,7 +17,8 @@ use crate::xml::Xml;
 use auth::RequestId;
 use bytes::Bytes;
 use engine::Engine;
-use types::AccountId;
+use jiff::Timestamp;
+use types::{AccountId, UnixMillis};
 
 /// An authenticated request to carry out.
 pub(crate) struct Call<'a> {
@@ -26,6 +28,8 @@ pub(crate) struct Call<'a> {
     /// The host that the client called, with its port.
     pub(crate) host: &'a str,
     pub(crate) request_id: RequestId,
+    /// The extensions that the client would like.
+    pub(crate) asked: &'a Asked,
 }
 
 /// The actions that we know.
@@ -167,4 +171,10 @@ fn admit(mut parameters: Parameters) -> Result<(), ApiError> {
     } else {
         Ok(())
     }
+}
+
+/// A time as `2026-09-25T11:57:20.570Z`. One beyond the calendar of the year 9999 is told as its last moment.
+pub(crate) fn iso_8601(time: UnixMillis) -> String {
+    let timestamp = Timestamp::from_millisecond(time).unwrap_or(Timestamp::MAX);
+    format!("{timestamp:.3}")
 }

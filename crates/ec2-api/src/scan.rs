@@ -3,7 +3,8 @@
 //! Filters often name the snapshots themselves; then only those are read.
 
 use crate::error::ApiError;
-use engine::{Engine, Error, SnapshotView};
+use crate::lineage::Lineage;
+use engine::{Engine, SnapshotView};
 use std::vec;
 use types::{AccountId, SnapshotId};
 
@@ -17,6 +18,7 @@ pub(crate) struct Scan<'a> {
     candidates: Candidates,
     batch: vec::IntoIter<SnapshotView>,
     scanned: usize,
+    lineage: Lineage,
 }
 
 enum Candidates {
@@ -62,7 +64,18 @@ impl<'a> Scan<'a> {
             candidates,
             batch: Vec::new().into_iter(),
             scanned: 0,
+            lineage: Lineage::Untold,
         }
+    }
+
+    /// The same walk, which looks up what is told of each batch.
+    pub(crate) fn telling(self, lineage: Lineage) -> Scan<'a> {
+        Scan { lineage, ..self }
+    }
+
+    /// What is told of the snapshots of the last answer's batch.
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// Snapshots answered so far.
@@ -90,15 +103,15 @@ impl<'a> Scan<'a> {
                     };
                     batch
                 }
-                Candidates::Named(ids) => match ids.next() {
-                    None => return Ok(None),
-                    Some(id) => match self.engine.snapshots_by_id(self.account, &[id]).await {
-                        Ok(batch) => batch,
-                        Err(Error::SnapshotNotFound { .. }) => Vec::new(),
-                        Err(error) => return Err(error.into()),
-                    },
-                },
+                Candidates::Named(ids) => {
+                    let ids: Vec<_> = ids.take(BATCH).collect();
+                    if ids.is_empty() {
+                        return Ok(None);
+                    }
+                    self.engine.snapshots_among(self.account, &ids).await?
+                }
             };
+            self.lineage.look_up(self.engine, &batch).await?;
             self.batch = batch.into_iter();
         }
     }

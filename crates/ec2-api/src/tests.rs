@@ -1,6 +1,7 @@
 //! Tests of whole requests: signed, over a real engine, key store and catalog.
 
 mod intake;
+mod lineage;
 mod regions_and_identity;
 mod snapshots;
 mod tags;

@@ -3,11 +3,12 @@
 //! Only the owner sees a snapshot, so an owner or a restorer other than the caller selects nothing.
 //!
 //! Without `MaxResults` all that is selected is told, up to the bounds of [`crate::page`]; a store that large gets a page
-//! token unasked, as the protocol allows.
+//! token unasked, as the protocol allows. Who asks for it is told more of each snapshot (`lineage.rs`).
 
-use super::{Call, admit};
+use super::{Call, admit, iso_8601};
 use crate::error::{ApiError, Code, echo};
 use crate::filters::{Filter, Work, take_filters};
+use crate::lineage::Lineage;
 use crate::page::{Page, invalid_token};
 use crate::query::Parameters;
 use crate::scan::Scan;
@@ -15,8 +16,7 @@ use crate::snapshot_ids::snapshot_ids;
 use crate::xml::Xml;
 use bytes::Bytes;
 use engine::{SnapshotState, SnapshotView};
-use jiff::Timestamp;
-use types::{AccountId, BLOCK_BYTES, SnapshotId, UnixMillis};
+use types::{AccountId, BLOCK_BYTES, Extension, SnapshotId};
 
 /// Snapshots named by id that are read at a time.
 const BATCH: usize = 250;
@@ -114,10 +114,13 @@ async fn write_named(
     xml: &mut Xml,
 ) -> Result<(), ApiError> {
     let mut work = Work::new();
+    let mut lineage = lineage(call);
     for ids in selection.ids.chunks(BATCH) {
-        for snapshot in call.engine.snapshots_by_id(call.account, ids).await? {
+        let snapshots = call.engine.snapshots_by_id(call.account, ids).await?;
+        lineage.look_up(call.engine, &snapshots).await?;
+        for snapshot in snapshots {
             if selection.accepts(&snapshot, &mut work) {
-                write(xml, &snapshot);
+                write(xml, &snapshot, &lineage);
             }
         }
     }
@@ -142,6 +145,7 @@ async fn write_page(
         Some(names) => Scan::of_named(call.engine, call.account, &names, last),
         None => Scan::of_account(call.engine, call.account, last),
     };
+    scan = scan.telling(lineage(call));
     let mut work = Work::new();
     let mut items = 0;
     while let Some(snapshot) = scan.next().await? {
@@ -149,7 +153,7 @@ async fn write_page(
             if items == page.bounds.items || xml.len() >= page.bounds.bytes {
                 return Ok(last);
             }
-            write(xml, &snapshot);
+            write(xml, &snapshot, scan.lineage());
             items += 1;
         }
         last = Some(snapshot.id);
@@ -250,7 +254,12 @@ fn accepts(filter: &Filter<Field>, snapshot: &SnapshotView, work: &mut Work) -> 
     }
 }
 
-fn write(xml: &mut Xml, snapshot: &SnapshotView) {
+/// What is told beyond AWS's members.
+fn lineage(call: &Call<'_>) -> Lineage {
+    Lineage::new(call.asked.has(Extension::Lineage))
+}
+
+fn write(xml: &mut Xml, snapshot: &SnapshotView, lineage: &Lineage) {
     xml.open("item");
     xml.text("snapshotId", &snapshot.id.to_string());
     xml.text("volumeId", VOLUME_ID);
@@ -288,6 +297,7 @@ fn write(xml: &mut Xml, snapshot: &SnapshotView) {
             xml.text("fullSnapshotSizeInBytes", &bytes.to_string());
         }
     }
+    lineage.write(xml, snapshot);
     xml.close();
 }
 
@@ -305,12 +315,6 @@ fn progress(state: SnapshotState) -> &'static str {
         SnapshotState::Completed => "100%",
         SnapshotState::Pending | SnapshotState::Error => "0%",
     }
-}
-
-/// A time as `2026-09-25T11:57:20.570Z`. One beyond the calendar of the year 9999 is told as its last moment.
-fn iso_8601(time: UnixMillis) -> String {
-    let timestamp = Timestamp::from_millisecond(time).unwrap_or(Timestamp::MAX);
-    format!("{timestamp:.3}")
 }
 
 #[cfg(test)]

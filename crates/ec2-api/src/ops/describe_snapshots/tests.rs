@@ -24,6 +24,7 @@ fn pending() -> SnapshotView {
         description: None,
         parent: None,
         full_block_count: None,
+        root: None,
         tags: Vec::new(),
     }
 }
@@ -53,7 +54,7 @@ fn failed() -> SnapshotView {
 
 fn written(snapshot: &SnapshotView) -> String {
     let mut xml = Xml::new("r", None);
-    write(&mut xml, snapshot);
+    write(&mut xml, snapshot, &Lineage::Untold);
     let text = String::from_utf8(xml.finish().to_vec()).unwrap();
     text.split_once("<r>")
         .unwrap()
