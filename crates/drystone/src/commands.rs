@@ -2,10 +2,14 @@
 
 pub mod audit;
 pub mod bench;
+pub mod copy;
 pub mod copy_catalog;
+pub mod demo;
 mod figures;
 pub mod gc;
+mod interrupt;
 pub mod key;
+mod remote;
 pub mod rescue;
 pub mod scrub;
 pub mod usage;
@@ -26,6 +30,47 @@ impl fmt::Display for DataInDanger {
 }
 
 impl std::error::Error for DataInDanger {}
+
+/// The command did what it was asked, and found that two things differ.
+#[derive(Debug)]
+pub struct Differences(String);
+
+impl fmt::Display for Differences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Differences {}
+
+/// The arguments do not fit together, in a way that the parser of the command line does not see.
+#[derive(Debug)]
+pub struct WrongArguments(String);
+
+impl fmt::Display for WrongArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongArguments {}
+
+/// Someone ended the command.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl Interrupted {
+    /// What shells expect of a process that SIGINT ended.
+    pub const CODE: u8 = 130;
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 /// Prints what a command answers.
 fn print(text: &str) -> anyhow::Result<()> {

@@ -14,8 +14,17 @@
 //! commands.rs      the other commands, one file each
 //! ```
 //!
-//! Exit codes: 0 done; 1 refused or failed; 2 wrong arguments; 3 the catalog failed while serving (start again);
-//! 4 done, and data is lost or in danger (`scrub`, `audit`, `gc`, `rescue`).
+//! Exit codes:
+//!
+//! ```text
+//!   0  done
+//!   1  refused or failed
+//!   2  wrong arguments
+//!   3  the catalog failed while serving: start again
+//!   4  done, and data is lost or in danger (scrub, audit, gc, rescue; download --keep-going, verify)
+//!   5  done, and what was compared differs (verify)
+//! 130  interrupted by SIGINT or SIGTERM
+//! ```
 
 mod admin;
 mod commands;
@@ -31,15 +40,17 @@ mod serve;
 mod settings;
 
 use clap::{Parser, Subcommand};
-use commands::DataInDanger;
 use commands::audit::AuditArgs;
 use commands::bench::{BenchArgs, PartArgs};
+use commands::copy::CopyArgs;
 use commands::copy_catalog::CopyCatalogArgs;
+use commands::demo::DemoArgs;
 use commands::gc::GcArgs;
 use commands::key::KeyArgs;
 use commands::rescue::RescueArgs;
 use commands::scrub::ScrubArgs;
 use commands::usage::UsageArgs;
+use commands::{DataInDanger, Differences, Interrupted, WrongArguments};
 use rustix::fs::Mode;
 use settings::Overrides;
 use std::process::ExitCode;
@@ -49,8 +60,10 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const FAILED: u8 = 1;
+const WRONG_ARGUMENTS: u8 = 2;
 const CATALOG_FAILED: u8 = 3;
 const DATA_IN_DANGER: u8 = 4;
+const DIFFERENCES: u8 = 5;
 
 #[derive(Debug, Parser)]
 #[command(name = "drystone", version, about, arg_required_else_help = true)]
@@ -63,6 +76,10 @@ struct Cli {
 enum Command {
     /// Serve the EBS direct APIs, and the EC2 and STS calls that go with them
     Serve(Overrides),
+    /// Move a snapshot from one server to another
+    Copy(CopyArgs),
+    /// Show it all on a throw-away server
+    Demo(DemoArgs),
     /// Manage access keys, while the server runs or not
     Key(KeyArgs),
     /// Collect garbage now, while the server runs or not
@@ -103,6 +120,17 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         CATALOG_FAILED
     } else if error.is::<DataInDanger>() {
         DATA_IN_DANGER
+    } else if error.is::<Differences>() {
+        DIFFERENCES
+    } else if error.is::<WrongArguments>() {
+        WRONG_ARGUMENTS
+    } else if error.is::<Interrupted>()
+        || matches!(
+            error.downcast_ref::<client::Error>(),
+            Some(client::Error::Interrupted)
+        )
+    {
+        Interrupted::CODE
     } else {
         FAILED
     }
@@ -120,6 +148,8 @@ fn report(error: &anyhow::Error, serves: bool) {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(overrides) => on_runtime(serve::run(overrides)),
+        Command::Copy(args) => on_runtime(commands::copy::run(args)),
+        Command::Demo(args) => on_runtime(commands::demo::run(args)),
         Command::Key(args) => on_runtime(commands::key::run(args)),
         Command::Gc(args) => on_runtime(commands::gc::run(args)),
         Command::Usage(args) => on_runtime(commands::usage::run(args)),
