@@ -1,12 +1,36 @@
 //! Where to send requests, and with whose credentials: what the AWS tools read, in their order of precedence.
+//!
+//! ```text
+//! profiles.rs     the two files, and the profile in them; ini.rs: their form
+//! endpoints.rs    where services are, by region or as configured
+//! credentials.rs  access keys, fetched again before they expire
+//! process.rs      programs that print access keys
+//! ```
+//!
+//! Everywhere an option comes before the environment, the environment before the profile, and the profile before what is built
+//! in. One exception, as in the AWS CLI: the access keys of a profile that an option names come before those of the
+//! environment.
+
+mod credentials;
+mod endpoints;
+mod ini;
+mod process;
+mod profiles;
+
+pub use credentials::{Credentials, SigningKeys};
+pub use profiles::Profiles;
 
 use crate::Error;
+use credentials::Source;
+use endpoints::{Endpoints, Region, Service};
+use profiles::Profile;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The environment variables of a process, taken once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
@@ -21,6 +45,26 @@ impl Environment {
             .get(name)
             .map(String::as_str)
             .filter(|value| !value.is_empty())
+    }
+
+    /// The value of the first of two variables that is set and not empty.
+    fn either(&self, name: &str, older: &str) -> Option<&str> {
+        self.get(name).or_else(|| self.get(older))
+    }
+
+    /// A path in which `~/` stands for the home directory.
+    fn expand(&self, path: &str) -> PathBuf {
+        match (path.strip_prefix("~/"), self.get("HOME")) {
+            (Some(rest), Some(home)) => Path::new(home).join(rest),
+            _ => PathBuf::from(path),
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    /// The names alone: values may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
@@ -55,19 +99,66 @@ pub struct Config {
 }
 
 impl Config {
-    /// Resolves everything but the credentials themselves, which are fetched when the first request needs them.
+    /// Reads the files that the environment names and resolves everything but the credentials themselves, which are fetched
+    /// when the first request needs them.
     ///
     /// # Errors
     /// [`Error::Config`]: no region, an unknown profile, an unreadable or malformed file, an endpoint that is no URL.
     pub fn load(environment: &Environment, options: &ConfigOptions) -> Result<Config, Error> {
-        let _ = (environment, options);
-        unimplemented!()
+        Config::resolve(environment, options, &Profiles::read(environment)?)
+    }
+
+    /// The same with files that have been read; touches nothing outside.
+    ///
+    /// # Errors
+    /// [`Error::Config`], as [`Config::load`].
+    pub fn resolve(
+        environment: &Environment,
+        options: &ConfigOptions,
+        profiles: &Profiles,
+    ) -> Result<Config, Error> {
+        let profile = Profile::choose(environment, options, profiles)?;
+        let region = options
+            .region
+            .as_deref()
+            .or_else(|| environment.either("AWS_REGION", "AWS_DEFAULT_REGION"))
+            .or_else(|| profile.get("region"))
+            .ok_or_else(|| {
+                Error::Config(format!(
+                    "no region: name one with --region, AWS_REGION, or 'region' in {profile}"
+                ))
+            })?;
+        let region = Region::parse(region)?;
+        let endpoints = Endpoints {
+            environment,
+            options,
+            profile: &profile,
+            region: &region,
+        };
+        Ok(Config {
+            ebs: endpoints.of(Service::Ebs)?,
+            ec2: endpoints.of(Service::Ec2)?,
+            sts: endpoints.of(Service::Sts)?,
+            region: region.as_str().to_owned(),
+            ca_bundle: ca_bundle(environment, options, &profile),
+            credentials: Credentials::from_source(Source::find(environment, options, &profile)?),
+        })
     }
 }
 
-/// Credentials and where they come from; they are fetched again before they expire.
-#[derive(Clone, Debug)]
-pub struct Credentials;
+fn ca_bundle(
+    environment: &Environment,
+    options: &ConfigOptions,
+    profile: &Profile<'_>,
+) -> Option<PathBuf> {
+    let configured = || {
+        environment
+            .get("AWS_CA_BUNDLE")
+            .or_else(|| profile.get("ca_bundle"))
+            .map(|path| environment.expand(path))
+    };
+    options.ca_bundle.clone().or_else(configured)
+}
 
 /// How requests are sent.
 #[derive(Clone, Debug)]
