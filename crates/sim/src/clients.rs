@@ -1,5 +1,6 @@
 //! Clients: each calls verbs, one after the other, and tells the model what became of them.
 
+mod by_digest;
 mod calls;
 mod looks;
 pub mod puts;
@@ -56,12 +57,20 @@ impl Story<'_> {
             if dice.hits(self.plan.flips) {
                 self.flip_a_bit(&mut dice).await;
             }
-            let verb = Verb::ALL[dice.weighted(&self.plan.weights)];
+            let verb = self.choose(&mut dice);
             let called = self.call(number, verb, &mut dice).await?;
             self.count(verb, called);
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// Puts by digest are puts that a sequence of chance of its own has chosen: without them a seed's story is as it was before.
+    fn choose(&self, dice: &mut Dice) -> Verb {
+        match Verb::ALL[dice.weighted(&self.plan.weights)] {
+            Verb::Put if dice.fork("by digest").hits(self.plan.by_digest) => Verb::PutByDigest,
+            verb => verb,
+        }
     }
 
     fn count(&self, verb: Verb, called: Called) {
@@ -91,6 +100,7 @@ impl Story<'_> {
             Verb::DryRun => self.collect(client, engine::CollectMode::DryRun).await,
             Verb::Scrub => self.scrub(client).await,
             Verb::Audit => self.audit(client).await,
+            Verb::PutByDigest => self.put_digest(client, dice).await,
         }
     }
 

@@ -6,7 +6,7 @@
 use crate::contents::Content;
 use crate::register::{Ending, Register, Tick};
 use engine::{SnapshotState, SnapshotView, StartSnapshot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{AccountId, Digest, DigestContext, SnapshotId};
@@ -167,6 +167,8 @@ fn holds(promise: &Promise, entries: &Map) -> bool {
 pub struct Model {
     /// By number.
     pub snapshots: BTreeMap<u32, Snapshot>,
+    /// What each account has ever sent: nothing else may be found by its digest.
+    pub sent: BTreeSet<(AccountId, Content)>,
     numbered: u32,
     tick: Tick,
 }
@@ -267,6 +269,19 @@ impl Model {
                 .values_mut()
                 .for_each(|register| register.life_ended(now));
         }
+    }
+
+    /// A completed snapshot of the account that has the content, and that nobody has tried to delete.
+    pub fn holder(&self, account: AccountId, content: Content) -> Option<u32> {
+        let holds = |snapshot: &&Snapshot| {
+            let mut map = snapshot.map.iter().flat_map(|map| map.values());
+            let own = snapshot.account() == account && snapshot.is_completed();
+            own && snapshot.deletes == 0 && map.any(|held| *held == content)
+        };
+        self.snapshots
+            .values()
+            .find(holds)
+            .map(|holder| holder.number)
     }
 
     /// A put is called; answers the number of its write.

@@ -8,7 +8,7 @@ use crate::pauses::Pace;
 use chunkstore::faulty::Call;
 use std::collections::BTreeMap;
 
-/// What a client may do; the position of its weight in [`Plan::weights`].
+/// What a client may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[allow(missing_docs, reason = "each is the verb of that name")]
 pub enum Verb {
@@ -27,10 +27,11 @@ pub enum Verb {
     DryRun,
     Scrub,
     Audit,
+    PutByDigest,
 }
 
 impl Verb {
-    /// All of them.
+    /// Those that are chosen by [`Plan::weights`]; some puts become puts by digest.
     pub const ALL: [Verb; 15] = [
         Verb::Start,
         Verb::Put,
@@ -98,6 +99,8 @@ pub struct Plan {
     pub cuts: u64,
     /// Calls of a thousand before which a bit flips.
     pub flips: u64,
+    /// Puts of a thousand that name their block by its digest.
+    pub by_digest: u64,
     /// How often each verb is called, by [`Verb::ALL`].
     pub weights: Vec<u64>,
 }
@@ -167,7 +170,16 @@ impl Plan {
             } else {
                 0
             },
+            by_digest: Plan::by_digest(&mut dice.fork("puts by digest")),
             weights: Plan::weights(dice),
+        }
+    }
+
+    /// A third of the seeds has none.
+    fn by_digest(dice: &mut Dice) -> u64 {
+        match dice.below(3) {
+            0 => 0,
+            _ => dice.between(50, 800),
         }
     }
 

@@ -50,6 +50,7 @@ fn calm_plan() -> Plan {
         life_calls: 0,
         cuts: 0,
         flips: 0,
+        by_digest: 0,
         weights: Vec::new(),
     }
 }
@@ -179,6 +180,21 @@ impl Story<'_> {
         let snapshot = self.one(number);
         self.put_call(0, &snapshot, index, Content(content), None)
             .await
+    }
+
+    /// Puts these contents to these blocks by their digests, with their data where that is asked for.
+    ///
+    /// # Errors
+    /// What must not be.
+    pub async fn put_digests(&self, number: u32, blocks: &[(u32, u32)]) -> Result<(), Wrong> {
+        for (index, content) in blocks {
+            let snapshot = self.one(number);
+            let put = self.put_digest_call(0, &snapshot, *index, Content(*content));
+            if put.await? == Called::Not {
+                self.put_one(number, *index, *content).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Completes a snapshot with the right promise, and waits for its end.

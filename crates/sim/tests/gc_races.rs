@@ -169,6 +169,16 @@ fn put_of_known_content() {
 }
 
 #[test]
+fn put_by_digest() {
+    check(async |story| {
+        story.life.settled().await;
+        // Live; garbage that is not condemned yet; condemned; zeros; and one that is not there.
+        let blocks = [(0, 1), (1, 6), (2, 2), (6, 3), (7, 0), (8, 12)];
+        story.put_digests(PENDING, &blocks).await
+    });
+}
+
+#[test]
 fn complete() {
     check(async |story| {
         story.life.settled().await;

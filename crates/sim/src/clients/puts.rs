@@ -126,6 +126,7 @@ impl Story<'_> {
         };
         let (asked, write) = {
             let mut model = self.model.borrow_mut();
+            model.sent.insert((snapshot.account(), content));
             (model.now(), model.put_called(number, index, content))
         };
         let called_at = self.at();
@@ -174,7 +175,7 @@ impl Story<'_> {
         engine.put_block(permit, hashed, None).await
     }
 
-    fn put_refused(&self, number: u32, error: &Error) -> Result<Ending, Wrong> {
+    pub(super) fn put_refused(&self, number: u32, error: &Error) -> Result<Ending, Wrong> {
         let at = self.at();
         let mut model = self.model.borrow_mut();
         let snapshot = model.snapshot(number);
@@ -294,7 +295,7 @@ pub fn believed(snapshot: &Snapshot) -> Map {
 }
 
 /// A put that was acknowledged cannot have been called after its snapshot took no more.
-fn check_was_open(snapshot: &Snapshot, asked: Tick) -> Result<(), Wrong> {
+pub(super) fn check_was_open(snapshot: &Snapshot, asked: Tick) -> Result<(), Wrong> {
     let number = snapshot.number;
     if snapshot.sealed.is_some_and(|sealed| sealed < asked) {
         return Err(format!("a put to {number} was taken after it was sealed"));
