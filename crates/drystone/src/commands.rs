@@ -1,17 +1,22 @@
 //! The commands of the program, one file each; `serve` alone is the composition root and lives in `serve.rs`.
 
+mod answers;
 pub mod audit;
 pub mod bench;
 pub mod copy;
 pub mod copy_catalog;
 pub mod demo;
+pub mod download;
 mod figures;
 pub mod gc;
 mod interrupt;
 pub mod key;
+mod progress;
 mod remote;
 pub mod rescue;
 pub mod scrub;
+mod state;
+pub mod upload;
 pub mod usage;
 
 use anyhow::Context;

@@ -45,10 +45,12 @@ use commands::bench::{BenchArgs, PartArgs};
 use commands::copy::CopyArgs;
 use commands::copy_catalog::CopyCatalogArgs;
 use commands::demo::DemoArgs;
+use commands::download::DownloadArgs;
 use commands::gc::GcArgs;
 use commands::key::KeyArgs;
 use commands::rescue::RescueArgs;
 use commands::scrub::ScrubArgs;
+use commands::upload::UploadArgs;
 use commands::usage::UsageArgs;
 use commands::{DataInDanger, Differences, Interrupted, WrongArguments};
 use rustix::fs::Mode;
@@ -76,6 +78,10 @@ struct Cli {
 enum Command {
     /// Serve the EBS direct APIs, and the EC2 and STS calls that go with them
     Serve(Overrides),
+    /// Make a snapshot of a disk: only what the server lacks is sent
+    Upload(UploadArgs),
+    /// Make a disk of a snapshot
+    Download(DownloadArgs),
     /// Move a snapshot from one server to another
     Copy(CopyArgs),
     /// Show it all on a throw-away server
@@ -148,6 +154,8 @@ fn report(error: &anyhow::Error, serves: bool) {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(overrides) => on_runtime(serve::run(overrides)),
+        Command::Upload(args) => on_runtime(commands::upload::run(args)),
+        Command::Download(args) => on_runtime(commands::download::run(args)),
         Command::Copy(args) => on_runtime(commands::copy::run(args)),
         Command::Demo(args) => on_runtime(commands::demo::run(args)),
         Command::Key(args) => on_runtime(commands::key::run(args)),

@@ -14,8 +14,11 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Begins to listen; `doing` is what the first signal is answered with, such as `the pending snapshot is deleted`.
-    pub fn listen(doing: impl Into<String>) -> anyhow::Result<Interrupt> {
+    /// Begins to listen. The first signal is answered, through `say`, with `doing`, such as `the pending snapshot is deleted`.
+    pub fn listen(
+        doing: impl Into<String>,
+        say: impl Fn(&str) + Send + 'static,
+    ) -> anyhow::Result<Interrupt> {
         let refused = "signals cannot be listened to";
         let mut interrupt = signal(SignalKind::interrupt()).context(refused)?;
         let mut terminate = signal(SignalKind::terminate()).context(refused)?;
@@ -29,7 +32,9 @@ impl Interrupt {
                 }
             };
             next().await;
-            eprintln!("drystone: interrupted: {doing} (once more ends at once)");
+            say(&format!(
+                "drystone: interrupted: {doing} (once more ends at once)"
+            ));
             sender.send_replace(true);
             next().await;
             process::exit(i32::from(Interrupted::CODE));

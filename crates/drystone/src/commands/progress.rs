@@ -1,0 +1,169 @@
+//! Progress of a transfer on standard error: a bar on a terminal, a line every few seconds elsewhere, nothing with `--quiet`.
+//! The words are in `progress/words.rs`.
+
+mod words;
+
+pub use words::Wording;
+
+use super::interrupt::Interrupt;
+use super::remote::OutputArgs;
+use client::Meter;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, stderr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use types::{Clock, SystemClock};
+use words::{Pace, summary};
+
+/// Time between two looks at the meter.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Time between two lines where there is no bar, in ticks.
+const TICKS_BETWEEN_LINES: u32 = 25;
+
+/// What ends when the user wants a transfer to end.
+pub type Cancel = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs a transfer: shows its progress, tells it when the user interrupts it, and sums up at its end, however it ends.
+/// Answers what came of it and how long it took. `cleaning_up` says what an interrupted transfer does, such as `the pending snapshot is deleted`.
+pub async fn with_progress<T>(
+    wording: Wording,
+    meter: &Arc<Meter>,
+    output: &OutputArgs,
+    cleaning_up: &str,
+    work: impl AsyncFnOnce(Cancel) -> Result<T, client::Error>,
+) -> anyhow::Result<(T, Duration)> {
+    let progress = Progress::begin(wording, meter, output);
+    let says = progress.bar.clone();
+    let interrupt = Interrupt::listen(
+        format!("stopping, {cleaning_up}"),
+        move |text| match &says {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        },
+    )?;
+    let done = work(Box::pin(interrupt.came())).await;
+    let took = progress.end();
+    Ok((done?, took))
+}
+
+/// A view of a meter that redraws itself.
+#[derive(Debug)]
+struct Progress {
+    wording: Wording,
+    meter: Arc<Meter>,
+    clock: Arc<SystemClock>,
+    bar: Option<ProgressBar>,
+    ticker: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    fn begin(wording: Wording, meter: &Arc<Meter>, output: &OutputArgs) -> Progress {
+        let clock = Arc::new(SystemClock::new());
+        let bar = (!output.quiet && stderr().is_terminal()).then(|| bar(wording));
+        let view = View {
+            wording,
+            meter: Arc::clone(meter),
+            clock: Arc::clone(&clock),
+            bar: bar.clone(),
+        };
+        Progress {
+            wording,
+            meter: Arc::clone(meter),
+            clock,
+            bar,
+            ticker: (!output.quiet).then(|| tokio::spawn(view.run())),
+        }
+    }
+
+    /// Takes the bar away and leaves the sum.
+    fn end(self) -> Duration {
+        let took = self.clock.monotonic();
+        let Some(ticker) = &self.ticker else {
+            return took;
+        };
+        ticker.abort();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let sum = summary(self.wording, &self.meter.read(), took);
+        eprintln!("drystone: {sum}");
+        took
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(ticker) = &self.ticker {
+            ticker.abort();
+        }
+    }
+}
+
+struct View {
+    wording: Wording,
+    meter: Arc<Meter>,
+    clock: Arc<SystemClock>,
+    bar: Option<ProgressBar>,
+}
+
+impl View {
+    async fn run(self) {
+        let mut pace = Pace::default();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        for tick in 0_u32.. {
+            ticks.tick().await;
+            let reading = self.meter.read();
+            pace.note(self.clock.monotonic(), reading);
+            match &self.bar {
+                Some(bar) => {
+                    if reading.total > 0 && bar.length() != Some(reading.total) {
+                        bar.set_length(reading.total);
+                        bar.set_style(style(BAR));
+                    }
+                    bar.set_position(reading.done);
+                    bar.set_prefix(pace.headline());
+                    bar.set_message(pace.details());
+                    bar.tick();
+                }
+                None if tick % TICKS_BETWEEN_LINES == TICKS_BETWEEN_LINES - 1 => {
+                    eprintln!("drystone: {}", pace.line(self.wording));
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// A bar of the terminal's width above two lines of text; a spinner until the total is known.
+const BAR: &str = "{wide_bar} {percent:>3}%\n{prefix}\n{wide_msg}";
+const SPINNER: &str = "{spinner} {prefix}\n{wide_msg}";
+
+fn bar(wording: Wording) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    bar.set_style(style(SPINNER));
+    bar.set_prefix(wording.doing);
+    bar
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("the templates are constants, and a test parses them")
+        .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_templates() {
+        for template in [BAR, SPINNER] {
+            style(template);
+        }
+    }
+}
