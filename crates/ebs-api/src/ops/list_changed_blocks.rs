@@ -44,7 +44,7 @@ pub(crate) async fn run(
         .query("firstSnapshotId")
         .filter(|id| !id.is_empty());
     let paging = Paging::read(parameters)?;
-    let checksums = Checksums::read(parameters);
+    let checksums = Checksums::read(parameters, caller);
     let mut constraints = Constraints::new();
     constraints.snapshot_id("firstSnapshotId", first);
     constraints.snapshot_id("secondSnapshotId", Some(second.text()));

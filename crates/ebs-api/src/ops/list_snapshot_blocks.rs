@@ -37,7 +37,7 @@ pub(crate) async fn run(
 ) -> Result<Reply, ApiError> {
     let snapshot = WireSnapshotId::new(parameters::decoded(snapshot));
     let paging = Paging::read(parameters)?;
-    let checksums = Checksums::read(parameters);
+    let checksums = Checksums::read(parameters, caller);
     let mut constraints = Constraints::new();
     constraints.snapshot_id("snapshotId", Some(snapshot.text()));
     paging.check(&mut constraints);

@@ -23,16 +23,20 @@ pub(super) struct Paging<'a> {
     starting_block_index: Option<i64>,
 }
 
-/// Whether the items of a listing have checksums: members that AWS does not have, for a parameter that it ignores.
+/// Whether the items of a listing have checksums: members that AWS does not have, for a parameter that it ignores. They tell what blocks
+/// hold, so who may not read gets none.
 pub(super) struct Checksums<'a> {
     algorithm: Option<&'a str>,
+    told: bool,
 }
 
 impl<'a> Checksums<'a> {
     /// Reads what is asked for.
-    pub(super) fn read(parameters: &'a Parameters<'_>) -> Checksums<'a> {
+    pub(super) fn read(parameters: &'a Parameters<'_>, caller: &Caller) -> Checksums<'a> {
+        let algorithm = parameters.query("checksumAlgorithm");
         Checksums {
-            algorithm: parameters.query("checksumAlgorithm"),
+            algorithm,
+            told: algorithm.is_some() && super::may_read_blocks(caller),
         }
     }
 
@@ -41,14 +45,14 @@ impl<'a> Checksums<'a> {
         constraints.one_of("checksumAlgorithm", self.algorithm, &["SHA256"]);
     }
 
-    /// The bytes that they add to an item, where they are asked for.
+    /// The bytes that they add to an item, where they are told.
     pub(super) fn chars(&self, members: usize) -> usize {
-        self.algorithm.map_or(0, |_| members)
+        if self.told { members } else { 0 }
     }
 
-    /// Appends the checksum of a block, or `null` where there is none, after the name of its member; nothing where nobody asked.
+    /// Appends the checksum of a block, or `null` where there is none, after the name of its member; nothing where they are not told.
     pub(super) fn write(&self, member: &[u8], digest: Option<&Digest>, out: &mut Vec<u8>) {
-        if self.algorithm.is_none() {
+        if !self.told {
             return;
         }
         out.extend_from_slice(member);

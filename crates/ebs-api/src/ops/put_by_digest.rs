@@ -64,7 +64,7 @@ where
             echo(&input.checksum)
         ))
     })?;
-    if !may_read_blocks(&caller) {
+    if !super::may_read_blocks(&caller) {
         return Err(ApiError::block_data_required());
     }
     let put = api.engine.put_by_digest(permit, digest, input.progress());
@@ -81,11 +81,6 @@ fn prove(unproven: &Unproven) -> Result<Caller, ApiError> {
         None => unproven.verify_with(Digest::of(b"")),
     };
     Ok(caller?)
-}
-
-/// Whether the caller may read blocks of the account's snapshots. Today every key may.
-fn may_read_blocks(_caller: &Caller) -> bool {
-    true
 }
 
 fn check_form(
