@@ -1,0 +1,1 @@
+//! Sources against what was written to them.

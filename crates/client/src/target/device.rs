@@ -1,0 +1,39 @@
+//! Opens block devices to write, if nobody else uses them.
+
+use crate::Error;
+use crate::source::disk::{Disk, DiskKind, length};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::path::Path;
+
+/// Opens a device whose first `bytes` bytes are written; what lies behind them is not touched.
+///
+/// `O_EXCL` asks the kernel whether anyone has claimed it: a mount, a volume group, a RAID, another download.
+pub(super) fn open(path: &Path, bytes: u64) -> Result<Disk, Error> {
+    let name = path.display().to_string();
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let device = rustix::fs::open(path, flags | OFlags::EXCL, Mode::empty()).map_err(|error| {
+        match error {
+            Errno::BUSY => Error::Unfit(format!(
+                "{name} is in use: it is mounted, part of another device, or being written by another program"
+            )),
+            error => Error::io(format!("{name} cannot be opened to write"))(error.into()),
+        }
+    })?;
+    let stat = rustix::fs::fstat(&device)
+        .map_err(|error| Error::io(format!("{name} cannot be examined"))(error.into()))?;
+    let size = length(&device, DiskKind::Device, &stat)
+        .map_err(Error::io(format!("the size of {name} cannot be found")))?;
+    if size < bytes {
+        return Err(Error::Unfit(format!(
+            "{name} is too small: it has {size} bytes and {bytes} are to be written"
+        )));
+    }
+    Ok(Disk::new(
+        device,
+        DiskKind::Device,
+        name,
+        bytes,
+        OFlags::RDWR,
+    ))
+}

@@ -1,0 +1,94 @@
+//! A target that is written once, from the beginning to the end: a pipe, a terminal, a character device.
+
+use super::writer::{is_zero, past_end};
+use crate::Error;
+use crate::source::Extent;
+use crate::source::disk::BLOCK;
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use types::{BLOCK_BYTES, BlockIndex};
+
+/// An open stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    name: String,
+    bytes: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: File,
+    /// Bytes written.
+    at: u64,
+}
+
+impl Stream {
+    /// Writes `bytes` bytes from where the file stands. `name` is for messages.
+    pub(super) fn new(file: File, name: String, bytes: u64) -> Stream {
+        Stream {
+            name,
+            bytes,
+            state: Mutex::new(State { file, at: 0 }),
+        }
+    }
+
+    /// For messages: where it goes to.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Writes a block, and zeros for those left out before it; what lies past the end must be zeros.
+    pub(super) fn write_block(&self, index: BlockIndex, data: &[u8]) -> Result<(), Error> {
+        assert_eq!(data.len(), BLOCK_BYTES, "what is written is a block");
+        let start = u64::from(index.get()) * BLOCK;
+        let inside = self.bytes.saturating_sub(start).min(BLOCK) as usize;
+        if !is_zero(&data[inside..]) {
+            return Err(past_end(&self.name, index, self.bytes));
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.zeros_to(&mut state, start)?;
+        assert!(
+            state.at == start.min(self.bytes),
+            "blocks of a stream are written in ascending order"
+        );
+        self.write(&mut state, &data[..inside])
+    }
+
+    /// Writes zeros up to the end of a run of blocks.
+    pub(super) fn zero(&self, extent: Extent) -> Result<(), Error> {
+        let end = (u64::from(extent.start) + u64::from(extent.count)) * BLOCK;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.zeros_to(&mut state, end)
+    }
+
+    /// Writes zeros to the very end.
+    pub(super) fn finish(&self) -> Result<(), Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.zeros_to(&mut state, self.bytes)?;
+        state
+            .file
+            .flush()
+            .map_err(Error::io(format!("{} cannot be written", self.name)))
+    }
+
+    fn zeros_to(&self, state: &mut State, end: u64) -> Result<(), Error> {
+        static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+        let end = end.min(self.bytes);
+        while state.at < end {
+            let part = (end - state.at).min(BLOCK) as usize;
+            self.write(state, &ZEROS[..part])?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, state: &mut State, data: &[u8]) -> Result<(), Error> {
+        state.file.write_all(data).map_err(|source| Error::Io {
+            what: format!("{} cannot be written at {}", self.name, state.at),
+            source,
+        })?;
+        state.at += data.len() as u64;
+        Ok(())
+    }
+}
