@@ -33,10 +33,12 @@
 //! - Files can be read and written by their owner alone: digests tell what a disk holds.
 
 mod append;
+mod header;
 mod merge;
 mod record;
 
 pub(crate) use append::{DigestFile, Journal, check_replaceable, remove};
+pub(crate) use header::DigestHeader;
 pub(crate) use merge::{Entry, Records};
 
 /// How far out of order the records of a run may stand.

@@ -4,7 +4,7 @@
 //! upload.rs       a disk becomes a snapshot, and only what differs from the parent is sent     <- start here
 //! download.rs     a snapshot becomes a disk; verify.rs compares the two
 //! copy.rs         a snapshot moves from one server to another
-//! diff.rs         where two snapshots differ
+//! diff.rs         where two snapshots differ; wait.rs: until a snapshot is completed
 //! source.rs       what is read: file, device, stream; target.rs: what is written
 //! listing.rs      a snapshot's blocks in order, page by page
 //! journal.rs      files of block digests: of what was moved, for resuming, and of whole disks
@@ -40,6 +40,7 @@ pub mod target;
 mod transport;
 pub mod upload;
 pub mod verify;
+pub mod wait;
 
 pub use error::{Error, Refusal};
 pub use meter::{Counter, Meter, Reading};

@@ -1,0 +1,117 @@
+//! Waits until a snapshot is completed: asks again and again, at once first and then ever more rarely.
+
+use crate::api::{Api, Description, SnapshotState, Which};
+use crate::{Error, SnapshotId};
+use std::pin::pin;
+use std::time::Duration;
+
+/// Time between the first two questions.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest time between two questions: those of AWS are throttled for all tools of an account together.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// Waits until a snapshot is completed, however long that takes, and answers its description.
+///
+/// # Errors
+/// [`Error::SnapshotFailed`]: it never will be; [`Error::Interrupted`]: `cancel` ended first; what describing it fails with.
+pub async fn wait_until_completed(
+    api: &Api,
+    id: &SnapshotId,
+    cancel: impl Future<Output = ()> + Send,
+) -> Result<Description, Error> {
+    let mut cancel = pin!(cancel);
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let described = tokio::select! {
+            described = describe(api, id) => described?,
+            () = &mut cancel => return Err(Error::Interrupted),
+        };
+        if let Some(done) = settled(described)? {
+            return Ok(done);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            () = &mut cancel => return Err(Error::Interrupted),
+        }
+    }
+}
+
+/// Describes one snapshot.
+///
+/// # Errors
+/// [`Error::Refused`]: there is none.
+pub(crate) async fn describe(api: &Api, id: &SnapshotId) -> Result<Description, Error> {
+    let mut found = None;
+    let mut each = |description: Description| {
+        if description.id == *id {
+            found = Some(description);
+        }
+    };
+    api.describe_snapshots(&Which::Ids(vec![id.clone()]), &mut each)
+        .await?;
+    found.ok_or_else(|| Error::NotTheApi {
+        operation: "DescribeSnapshots",
+        endpoint: api.endpoint(),
+        reason: format!("it does not describe {id}"),
+    })
+}
+
+/// The description of a completed snapshot; nothing while it may still become one.
+fn settled(description: Description) -> Result<Option<Description>, Error> {
+    let state = match &description.state {
+        SnapshotState::Completed => return Ok(Some(description)),
+        SnapshotState::Pending => return Ok(None),
+        SnapshotState::Error => "error".to_owned(),
+        SnapshotState::Other(state) => state.clone(),
+    };
+    Err(Error::SnapshotFailed {
+        snapshot: description.id,
+        state,
+        message: description.state_message,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(state: SnapshotState) -> Description {
+        Description {
+            id: "snap-01".parse().unwrap(),
+            state,
+            state_message: Some("Snapshot timed out".to_owned()),
+            start_time: None,
+            completion_time: None,
+            progress: None,
+            owner: String::new(),
+            volume_size: None,
+            full_bytes: None,
+            description: String::new(),
+            encrypted: false,
+            kms_key: None,
+            tags: Default::default(),
+            lineage: None,
+        }
+    }
+
+    #[test]
+    fn only_pending_snapshots_are_waited_for() {
+        let state_of = |state| match settled(description(state)) {
+            Ok(Some(_)) => "completed".to_owned(),
+            Ok(None) => "wait".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(state_of(SnapshotState::Completed), "completed");
+        assert_eq!(state_of(SnapshotState::Pending), "wait");
+        assert_eq!(
+            state_of(SnapshotState::Error),
+            "snap-01 is in state error: Snapshot timed out"
+        );
+        let recoverable = SnapshotState::Other("recoverable".to_owned());
+        assert_eq!(
+            state_of(recoverable),
+            "snap-01 is in state recoverable: Snapshot timed out"
+        );
+    }
+}
