@@ -1,23 +1,30 @@
 //! The commands of the program, one file each; `serve` alone is the composition root and lives in `serve.rs`.
 
+pub mod advice;
 mod answers;
 pub mod audit;
 pub mod bench;
 pub mod copy;
 pub mod copy_catalog;
 pub mod demo;
+pub mod diff;
 pub mod download;
 mod figures;
 pub mod gc;
 mod interrupt;
 pub mod key;
+pub mod ls;
 mod progress;
 mod remote;
 pub mod rescue;
+pub mod rm;
 pub mod scrub;
+pub mod show;
 mod state;
+pub mod tag;
 pub mod upload;
 pub mod usage;
+pub mod verify;
 
 use anyhow::Context;
 use serde::Serialize;

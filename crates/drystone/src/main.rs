@@ -45,13 +45,19 @@ use commands::bench::{BenchArgs, PartArgs};
 use commands::copy::CopyArgs;
 use commands::copy_catalog::CopyCatalogArgs;
 use commands::demo::DemoArgs;
+use commands::diff::DiffArgs;
 use commands::download::DownloadArgs;
 use commands::gc::GcArgs;
 use commands::key::KeyArgs;
+use commands::ls::LsArgs;
 use commands::rescue::RescueArgs;
+use commands::rm::RmArgs;
 use commands::scrub::ScrubArgs;
+use commands::show::ShowArgs;
+use commands::tag::TagArgs;
 use commands::upload::UploadArgs;
 use commands::usage::UsageArgs;
+use commands::verify::VerifyArgs;
 use commands::{DataInDanger, Differences, Interrupted, WrongArguments};
 use rustix::fs::Mode;
 use settings::Overrides;
@@ -82,6 +88,18 @@ enum Command {
     Upload(UploadArgs),
     /// Make a disk of a snapshot
     Download(DownloadArgs),
+    /// Compare a disk with a snapshot
+    Verify(VerifyArgs),
+    /// Show where two snapshots differ
+    Diff(DiffArgs),
+    /// List snapshots
+    Ls(LsArgs),
+    /// Show all that is known of a snapshot
+    Show(ShowArgs),
+    /// Delete snapshots
+    Rm(RmArgs),
+    /// Set and remove tags of a snapshot
+    Tag(TagArgs),
     /// Move a snapshot from one server to another
     Copy(CopyArgs),
     /// Show it all on a throw-away server
@@ -147,7 +165,10 @@ fn report(error: &anyhow::Error, serves: bool) {
     if serves && tracing::enabled!(tracing::Level::ERROR) {
         tracing::error!("{error:#}");
     } else {
-        eprintln!("drystone: {error:#}");
+        match error.downcast_ref::<client::Error>() {
+            Some(told) => eprintln!("drystone: {}", commands::advice::told(told)),
+            None => eprintln!("drystone: {error:#}"),
+        }
     }
 }
 
@@ -156,6 +177,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(overrides) => on_runtime(serve::run(overrides)),
         Command::Upload(args) => on_runtime(commands::upload::run(args)),
         Command::Download(args) => on_runtime(commands::download::run(args)),
+        Command::Verify(args) => on_runtime(commands::verify::run(args)),
+        Command::Diff(args) => on_runtime(commands::diff::run(args)),
+        Command::Ls(args) => on_runtime(commands::ls::run(args)),
+        Command::Show(args) => on_runtime(commands::show::run(args)),
+        Command::Rm(args) => on_runtime(commands::rm::run(args)),
+        Command::Tag(args) => on_runtime(commands::tag::run(args)),
         Command::Copy(args) => on_runtime(commands::copy::run(args)),
         Command::Demo(args) => on_runtime(commands::demo::run(args)),
         Command::Key(args) => on_runtime(commands::key::run(args)),

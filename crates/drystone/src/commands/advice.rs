@@ -1,0 +1,118 @@
+//! What to do about an error of the client: a few words behind its own.
+
+use client::{Error, Refusal};
+
+/// The error in one line, with what to do next where that can be said.
+pub fn told(error: &Error) -> String {
+    let text = error.to_string().replace(['\n', '\r'], " ");
+    match what_next(error) {
+        Some(advice) => format!("{text}; {advice}"),
+        None => text,
+    }
+}
+
+fn what_next(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Refused(refusal) => refused(refusal),
+        Error::Unreachable { .. } => Some(
+            "is a server running there? `drystone serve` starts one, --endpoint-url or AWS_ENDPOINT_URL says where",
+        ),
+        Error::NotTheApi { .. } => {
+            Some("is that the right endpoint? --endpoint-url or AWS_ENDPOINT_URL says where")
+        }
+        Error::Corrupt { .. } => Some(
+            "bytes are damaged on the server or on the way: try again, and `drystone scrub` on the server",
+        ),
+        Error::Unreadable { .. } => Some(
+            "`drystone download --keep-going` gets the rest, `drystone scrub` on the server says what else is damaged",
+        ),
+        Error::SnapshotFailed { .. } => Some("delete it with `drystone rm`, and upload again"),
+        Error::Config(_) | Error::Io { .. } | Error::Unfit(_) | Error::Interrupted => None,
+    }
+}
+
+fn refused(refusal: &Refusal) -> Option<&'static str> {
+    let names = [refusal.reason.as_deref().unwrap_or(""), &refusal.code];
+    names.into_iter().find_map(|name| match name {
+        "SNAPSHOT_NOT_FOUND" | "InvalidSnapshot.NotFound" => Some(
+            "`drystone ls` lists those of this account and region; is it the right --endpoint-url and --region?",
+        ),
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "AuthFailure"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "INVALID_CUSTOMER_KEY" => Some(
+            "this server does not know the access key: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile, say which; `drystone key create` makes one",
+        ),
+        "InvalidSignatureException" | "SignatureDoesNotMatch" => {
+            Some("the secret access key, the region or this machine's clock is wrong")
+        }
+        "RequestExpired" | "RequestTimeTooSkewed" | "InvalidSignatureTime" => {
+            Some("this machine's clock and the server's differ: set them")
+        }
+        "ExpiredToken" | "ExpiredTokenException" => {
+            Some("the session has ended: get new credentials")
+        }
+        "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" => {
+            Some("the permissions that each command needs are in docs/client.md")
+        }
+        "UNRELATED_SNAPSHOTS" => {
+            Some("this server compares only snapshots of which one descends from the other")
+        }
+        "InvalidSnapshot.InUse" => Some("an image is made of it: deregister that first"),
+        "ServiceQuotaExceededException"
+        | "CONCURRENT_SNAPSHOT_LIMIT_EXCEEDED" => {
+            Some("too many snapshots are pending: complete some, or delete them with `drystone rm`")
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: &str, reason: Option<&str>) -> Error {
+        Error::Refused(Refusal {
+            operation: "ListSnapshotBlocks",
+            status: 400,
+            code: code.to_owned(),
+            reason: reason.map(str::to_owned),
+            message: "no\nand no".to_owned(),
+            request_id: None,
+            retry_after_ms: None,
+        })
+    }
+
+    #[test]
+    fn errors_are_one_line_and_say_what_next() {
+        let check = |error: &Error, word: &str| {
+            let text = told(error);
+            assert!(text.contains(word) && !text.contains('\n'), "{text}");
+        };
+        check(
+            &refusal("ResourceNotFoundException", Some("SNAPSHOT_NOT_FOUND")),
+            "`drystone ls`",
+        );
+        check(&refusal("InvalidSnapshot.NotFound", None), "`drystone ls`");
+        check(&refusal("AuthFailure", None), "`drystone key create`");
+        check(&refusal("UnauthorizedOperation", None), "docs/client.md");
+        let unreachable = Error::Unreachable {
+            operation: "StartSnapshot",
+            endpoint: "http://127.0.0.1:9".to_owned(),
+            attempts: 10,
+            reason: "connection refused".to_owned(),
+        };
+        check(&unreachable, "http://127.0.0.1:9");
+        check(&unreachable, "--endpoint-url");
+    }
+
+    #[test]
+    fn what_nobody_knows_an_answer_to_gets_none() {
+        assert_eq!(
+            told(&refusal("Strange", None)),
+            "ListSnapshotBlocks: Strange: no and no"
+        );
+    }
+}
