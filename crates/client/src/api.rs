@@ -1,12 +1,40 @@
 //! The calls of the EBS direct APIs and of EC2 that the client makes: typed, signed, repeated where that can help, counted.
+//!
+//! ```text
+//! nouns.rs    what the calls take and answer
+//! caller.rs   one attempt of a request, and the attempts of those that are nothing special
+//! blocks.rs   putting and getting blocks, where the special cases are
+//! ```
+
+mod blocks;
+pub(crate) mod caller;
+mod nouns;
+
+pub use nouns::{
+    ChangedBlock, Description, Extensions, GotBlock, Lineage, ListPage, ListedBlock, PageStart,
+    PutByDigest, SnapshotState, StartSnapshot, Started, Which,
+};
 
 use crate::config::{ApiOptions, Config};
-use crate::{Error, Meter, SnapshotId};
-use buffers::{AlignedBuf, BufferPool};
+use crate::flow::Flow;
+use crate::retry::{Failure, judge};
+use crate::transport::{Dial, Endpoint, Sink, Transport, TransportOptions, network};
+use crate::{Error, Meter, SnapshotId, ebs, ec2};
+use blocks::Newborn;
+use buffers::BufferPool;
 use bytes::Bytes;
+use caller::Caller;
+use sigv4::Service;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::{BlockIndex, Clock, Digest, Random, UnixMillis, VolumeSize};
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use types::{BLOCK_BYTES, BlockIndex, Clock, Digest, Random};
+
+/// Buffers beyond those of block requests in flight: being read into, hashed, written.
+const BUFFERS_SPARE_MAX: usize = 48;
+
+/// Snapshots that one call describes by their ids.
+const IDS_PER_CALL: usize = 200;
 
 /// One server (or AWS region), as one caller. Clones share connections and limits.
 #[derive(Clone)]
@@ -14,7 +42,15 @@ pub struct Api {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    caller: Caller,
+    flow: Flow,
+    buffers: BufferPool,
+    in_flight_max: usize,
+    newborn: Newborn,
+    /// Blocks got so far: what tells one lost block from a server that gives none.
+    blocks_got: AtomicU64,
+}
 
 /// What an [`Api`] is made of.
 pub struct ApiParts {
@@ -30,237 +66,115 @@ pub struct ApiParts {
     pub meter: Arc<Meter>,
 }
 
-/// Extensions of the wire that a server answered it has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Extensions {
-    /// Listings can name each block's checksum.
-    pub block_checksums: bool,
-    /// Blocks that the server holds can be put without their data.
-    pub put_by_digest: bool,
-    /// Descriptions name parent, root digest and unique bytes.
-    pub lineage: bool,
-}
-
-/// Parameters of StartSnapshot.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StartSnapshot {
-    /// Size of the volume.
-    pub volume_size: VolumeSize,
-    /// The snapshot that the new one is based on.
-    pub parent: Option<SnapshotId>,
-    /// 1 to 255 characters.
-    pub description: Option<String>,
-    /// Keys and values.
-    pub tags: BTreeMap<String, String>,
-    /// Whether to encrypt; not said unless the user says it (SPEC 3.7).
-    pub encrypted: Option<bool>,
-    /// The key's ARN.
-    pub kms_key_arn: Option<String>,
-    /// Makes repeats harmless; repeats after a restart must bring the same.
-    pub client_token: String,
-    /// Minutes without activity after which the server gives up, 10 to 4320.
-    pub timeout_minutes: u32,
-}
-
-/// The answer to StartSnapshot.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Started {
-    /// The new snapshot.
-    pub id: SnapshotId,
-    /// What the server can do beyond the API.
-    pub extensions: Extensions,
-}
-
-/// The answer to a put by digest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PutByDigest {
-    /// The block is put.
-    Done,
-    /// The server needs the data.
-    DataRequired,
-}
-
-/// A block received, its checksum verified.
-#[derive(Debug)]
-pub struct GotBlock {
-    /// 512 KiB.
-    pub data: AlignedBuf,
-    /// Their digest.
-    pub digest: Digest,
-}
-
-/// Where a page of a listing begins.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum PageStart {
-    /// At this block or the next one listed.
-    Index(BlockIndex),
-    /// Where the last page ended.
-    Token(String),
-}
-
-/// A block of a listing.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ListedBlock {
-    /// Its index.
-    pub index: BlockIndex,
-    /// What reads it.
-    pub token: String,
-    /// Its digest, from servers that name it.
-    pub digest: Option<Digest>,
-}
-
-/// A block that differs between two snapshots; a side without the block has no token.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ChangedBlock {
-    /// Its index.
-    pub index: BlockIndex,
-    /// The first snapshot's side: token, and digest from servers that name it.
-    pub first: Option<(String, Option<Digest>)>,
-    /// The second snapshot's side.
-    pub second: Option<(String, Option<Digest>)>,
-}
-
-/// A page of a listing.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ListPage<T> {
-    /// In ascending order of index.
-    pub blocks: Vec<T>,
-    /// Where the next page begins; nothing at the end.
-    pub next: Option<String>,
-    /// Size of the (second) snapshot's volume; AWS leaves it out of some empty pages.
-    pub volume_size: Option<VolumeSize>,
-    /// What the server can do beyond the API.
-    pub extensions: Extensions,
-}
-
-/// A snapshot's state, as EC2 names them.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SnapshotState {
-    /// Blocks are being put, or it is being completed.
-    Pending,
-    /// It can be read.
-    Completed,
-    /// It failed.
-    Error,
-    /// Something of AWS's, such as `recoverable`.
-    Other(String),
-}
-
-/// A snapshot, as EC2 describes it.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Description {
-    /// Its id.
-    pub id: SnapshotId,
-    /// Its state.
-    pub state: SnapshotState,
-    /// Why it failed.
-    pub state_message: Option<String>,
-    /// When it was started.
-    pub start_time: Option<UnixMillis>,
-    /// When it was completed.
-    pub completion_time: Option<UnixMillis>,
-    /// As EC2 writes it, such as `100%`.
-    pub progress: Option<String>,
-    /// The account.
-    pub owner: String,
-    /// Size of the volume.
-    pub volume_size: Option<VolumeSize>,
-    /// Bytes of all blocks that it has.
-    pub full_bytes: Option<u64>,
-    /// For people.
-    pub description: String,
-    /// Whether it is encrypted at rest.
-    pub encrypted: bool,
-    /// With which key.
-    pub kms_key: Option<String>,
-    /// Keys and values.
-    pub tags: BTreeMap<String, String>,
-    /// What only Drystone says.
-    pub lineage: Option<Lineage>,
-}
-
-/// What only Drystone says of a snapshot.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Lineage {
-    /// The snapshot that it is based on.
-    pub parent: Option<SnapshotId>,
-    /// Identity of its content.
-    pub root: Option<Digest>,
-    /// Bytes that deleting it would free, as of `usage_time`.
-    pub unique_bytes: Option<u64>,
-    /// When the last collection counted.
-    pub usage_time: Option<UnixMillis>,
-}
-
-/// Which snapshots to describe.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Which {
-    /// All of the caller's own.
-    Own,
-    /// These; one that does not exist fails the call.
-    Ids(Vec<SnapshotId>),
-    /// The caller's own with this tag.
-    Tagged {
-        /// The key.
-        key: String,
-        /// The value.
-        value: String,
-    },
-}
-
 impl Api {
     /// Connects to nothing yet.
     ///
     /// # Errors
-    /// [`Error::Config`]: certificates cannot be read.
+    /// [`Error::Config`]: certificates cannot be read, or an endpoint is none.
     pub fn new(parts: ApiParts) -> Result<Api, Error> {
-        let _ = parts;
-        unimplemented!()
+        let config = &parts.config;
+        let tls = [&config.ebs, &config.ec2, &config.sts]
+            .into_iter()
+            .any(|url| url.scheme_str() == Some("https"));
+        let dial = network(tls, config.ca_bundle.as_deref())?;
+        Api::over(dial, parts)
+    }
+
+    fn over(dial: Dial, parts: ApiParts) -> Result<Api, Error> {
+        let ApiParts {
+            config,
+            options,
+            clock,
+            random,
+            meter,
+        } = parts;
+        let in_flight_max = options.in_flight_max.max(1);
+        let transport = TransportOptions {
+            connect_timeout: options.connect_timeout,
+            stall_timeout: options.stall_timeout,
+            attempt_timeout: options.attempt_timeout,
+            in_flight_max,
+        };
+        let caller = Caller {
+            ebs: Endpoint::new(&config.ebs)?,
+            ec2: Endpoint::new(&config.ec2)?,
+            sts: Endpoint::new(&config.sts)?,
+            region: config.region,
+            credentials: config.credentials,
+            transport: Transport::new(transport, dial),
+            clock,
+            random,
+            meter: Arc::clone(&meter),
+            attempts_max: options.attempts_max.max(1),
+            skew: AtomicI64::new(0),
+        };
+        let buffers = in_flight_max + in_flight_max.clamp(8, BUFFERS_SPARE_MAX);
+        let inner = Inner {
+            caller,
+            flow: Flow::new(in_flight_max, options.bandwidth, meter),
+            buffers: BufferPool::new(buffers, BLOCK_BYTES),
+            in_flight_max,
+            newborn: Newborn::default(),
+            blocks_got: AtomicU64::new(0),
+        };
+        Ok(Api {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The meter of this caller.
     pub fn meter(&self) -> &Arc<Meter> {
-        unimplemented!()
+        &self.inner.caller.meter
     }
 
     /// Buffers for block data, both ways: their number bounds the memory of a transfer.
     pub fn buffers(&self) -> &BufferPool {
-        unimplemented!()
+        &self.inner.buffers
     }
 
     /// Most block requests that can ever be on the way at once: more concurrent callers only wait.
     pub fn in_flight_max(&self) -> usize {
-        unimplemented!()
+        self.inner.in_flight_max
     }
 
     /// Scheme, host and port of the EBS direct APIs, for messages and state files.
     pub fn endpoint(&self) -> String {
-        unimplemented!()
+        self.inner.caller.ebs.label().to_owned()
     }
 
     /// The region.
     pub fn region(&self) -> &str {
-        unimplemented!()
+        &self.inner.caller.region
     }
 
     /// Time.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        unimplemented!()
+        &self.inner.caller.clock
     }
 
     /// Randomness.
     pub fn random(&self) -> &Random {
-        unimplemented!()
+        &self.inner.caller.random
     }
 
     /// Starts a snapshot, asking for every extension.
     pub async fn start_snapshot(&self, request: &StartSnapshot) -> Result<Started, Error> {
-        let _ = request;
-        unimplemented!()
+        let call = ebs::start_snapshot::call(request);
+        let started = self
+            .inner
+            .caller
+            .call(&call, ebs::start_snapshot::parse)
+            .await?;
+        self.inner.newborn.started(&started);
+        Ok(started)
     }
 
     /// Puts a block of 512 KiB whose digest is known. Repeats by itself what may be repeated, `Failed to read block data` and a
     /// checksum mismatch reported by the server among it; waits for a place in flight and for bandwidth.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Unreachable`]; [`Error::Corrupt`]: the server got other data in every attempt; [`Error::Unfit`]: the
+    /// data changed in memory, or is not 512 KiB.
     pub async fn put_block(
         &self,
         id: &SnapshotId,
@@ -268,8 +182,7 @@ impl Api {
         data: Bytes,
         digest: Digest,
     ) -> Result<(), Error> {
-        let _ = (id, index, data, digest);
-        unimplemented!()
+        blocks::put(&self.inner, id, index, data, digest).await
     }
 
     /// Puts a block that the server may hold, without its data. Only where [`Extensions::put_by_digest`] was answered.
@@ -279,19 +192,35 @@ impl Api {
         index: BlockIndex,
         digest: Digest,
     ) -> Result<PutByDigest, Error> {
-        let _ = (id, index, digest);
-        unimplemented!()
+        blocks::put_by_digest(&self.inner, id, index, digest).await
     }
 
     /// Completes a snapshot to which `count` distinct blocks were put, whose digests in index order have this digest (SPEC 3.4).
+    ///
+    /// A repeat is harmless: completing is idempotent by state (SPEC 3.5).
+    ///
+    /// # Errors
+    /// [`Error::SnapshotFailed`]: it is in state `error` already.
     pub async fn complete_snapshot(
         &self,
         id: &SnapshotId,
         count: u32,
         aggregate: Digest,
     ) -> Result<(), Error> {
-        let _ = (id, count, aggregate);
-        unimplemented!()
+        let call = ebs::complete_snapshot::call(id, count, &aggregate);
+        let has_failed = self
+            .inner
+            .caller
+            .call(&call, ebs::complete_snapshot::parse)
+            .await?;
+        match has_failed {
+            false => Ok(()),
+            true => Err(Error::SnapshotFailed {
+                snapshot: id.clone(),
+                state: "error".to_owned(),
+                message: None,
+            }),
+        }
     }
 
     /// Gets a block into a buffer of [`Api::buffers`], verified against the checksum that comes with it and, if given, the
@@ -306,8 +235,7 @@ impl Api {
         token: &str,
         expected: Option<Digest>,
     ) -> Result<GotBlock, Error> {
-        let _ = (id, index, token, expected);
-        unimplemented!()
+        blocks::get(&self.inner, id, index, token, expected).await
     }
 
     /// A page of up to 10,000 blocks, with checksums where the server names them.
@@ -316,8 +244,11 @@ impl Api {
         id: &SnapshotId,
         start: PageStart,
     ) -> Result<ListPage<ListedBlock>, Error> {
-        let _ = (id, start);
-        unimplemented!()
+        let call = ebs::list_snapshot_blocks::call(id, &start);
+        self.inner
+            .caller
+            .call(&call, ebs::list_snapshot_blocks::parse)
+            .await
     }
 
     /// A page of up to 10,000 changed blocks, with checksums where the server names them.
@@ -327,8 +258,11 @@ impl Api {
         second: &SnapshotId,
         start: PageStart,
     ) -> Result<ListPage<ChangedBlock>, Error> {
-        let _ = (first, second, start);
-        unimplemented!()
+        let call = ebs::list_changed_blocks::call(first, second, &start);
+        self.inner
+            .caller
+            .call(&call, ebs::list_changed_blocks::parse)
+            .await
     }
 
     /// Descriptions of snapshots, all pages of them, with lineage where the server tells it. `each` gets them as they come.
@@ -337,14 +271,72 @@ impl Api {
         which: &Which,
         each: &mut (dyn FnMut(Description) + Send),
     ) -> Result<(), Error> {
-        let _ = (which, each);
-        unimplemented!()
+        let caller = &self.inner.caller;
+        let parse = ec2::describe_snapshots::parse;
+        let tag = match which {
+            Which::Own => None,
+            Which::Tagged { key, value } => Some((key.as_str(), value.as_str())),
+            Which::Ids(ids) => {
+                for ids in ids.chunks(IDS_PER_CALL) {
+                    let call = ec2::describe_snapshots::by_id(ids);
+                    let page = caller.call(&call, parse).await?;
+                    page.snapshots.into_iter().for_each(&mut *each);
+                }
+                return Ok(());
+            }
+        };
+        let mut next: Option<String> = None;
+        loop {
+            let call = ec2::describe_snapshots::own(tag, next.as_deref());
+            let page = caller.call(&call, parse).await?;
+            // Servers that know no escapes in filters may have told of more.
+            let asked = |snapshot: &Description| {
+                tag.is_none_or(|(key, value)| {
+                    snapshot.tags.get(key).is_some_and(|found| found == value)
+                })
+            };
+            page.snapshots
+                .into_iter()
+                .filter(asked)
+                .for_each(&mut *each);
+            match page.next {
+                None => return Ok(()),
+                Some(token) if next.as_ref() == Some(&token) => {
+                    return Err(Error::NotTheApi {
+                        operation: call.operation,
+                        endpoint: caller.ec2.label().to_owned(),
+                        reason: "a page that leads to itself".to_owned(),
+                    });
+                }
+                token => next = token,
+            }
+        }
     }
 
     /// Deletes a snapshot in whatever state.
+    ///
+    /// An attempt without an answer may have deleted it: that the next one finds nothing is a success then.
     pub async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), Error> {
-        let _ = id;
-        unimplemented!()
+        let caller = &self.inner.caller;
+        let call = ec2::delete_snapshot::call(id);
+        let mut tries = caller.tries(call.operation, Service::Ec2);
+        let mut may_be_done = false;
+        loop {
+            let failure = match caller.attempt(&call, Sink::Text).await {
+                Ok(answer) => match ec2::delete_snapshot::parse(&answer) {
+                    Ok(()) => return Ok(()),
+                    Err(reason) => Failure::NotTheApi(reason),
+                },
+                Err(Failure::Refused(refusal))
+                    if ec2::delete_snapshot::is_not_found(&refusal) && may_be_done =>
+                {
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            may_be_done |= judge(&failure).is_some();
+            tries.after(failure).await?;
+        }
     }
 
     /// Sets tags.
@@ -353,18 +345,22 @@ impl Api {
         ids: &[SnapshotId],
         tags: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        let _ = (ids, tags);
-        unimplemented!()
+        let call = ec2::tags::create(ids, tags);
+        self.inner.caller.call(&call, ec2::tags::parse_create).await
     }
 
     /// Removes tags by key.
     pub async fn delete_tags(&self, ids: &[SnapshotId], keys: &[String]) -> Result<(), Error> {
-        let _ = (ids, keys);
-        unimplemented!()
+        let call = ec2::tags::delete(ids, keys);
+        self.inner.caller.call(&call, ec2::tags::parse_delete).await
     }
 
     /// The caller's account.
     pub async fn caller_account(&self) -> Result<String, Error> {
-        unimplemented!()
+        let call = ec2::get_caller_identity::call();
+        self.inner
+            .caller
+            .call(&call, ec2::get_caller_identity::parse)
+            .await
     }
 }

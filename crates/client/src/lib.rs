@@ -30,6 +30,7 @@ mod ec2;
 mod error;
 mod flow;
 mod hashing;
+mod instant;
 mod journal;
 mod listing;
 mod meter;
