@@ -1,11 +1,56 @@
 //! Makes a disk of a snapshot.
+//!
+//! ```text
+//! walk.rs              the listing, in order
+//! download/plan.rs     what is to be done with each block      download/steps.rs    in batches, ahead of the transfer
+//! download/work.rs     what one block takes                    download/transfer.rs as many of these at once as works
+//! download/state.rs    what an interrupted download leaves
+//! ```
+//!
+//! Invariants
+//! - Every block of the volume is written, made to read as zeros, or found to hold what it must: nothing that stood in a used
+//!   target stays by chance.
+//! - What is written was compared with its checksum; what is kept was compared with a digest of the same content, unless the
+//!   caller wants to be trusted.
+//! - A file gets its name when all of it is durable, and success is claimed after that.
+//!
+//! A base
+//! - Where the server lists checksums, they alone decide: what stands in the base is kept block by block where it is right. The
+//!   base snapshot is not asked about and may be gone.
+//! - Else what did not change between the base snapshot and this one is kept if it has the digest that a file says, or unread if
+//!   the base is trusted.
+//! - In both cases what the snapshot does not have is made zeros wherever the base has anything else.
+//!
+//! Failure
+//! - Without `keep_going` the first block that is lost on the server ends the download.
+//! - After a failure a target that was written in place is neither old nor new; a file under its hidden name is removed, or kept
+//!   with the state.
+
+mod plan;
+mod state;
+mod steps;
+mod transfer;
+pub(crate) mod work;
 
 use crate::api::Api;
+use crate::journal::{self, Journal, Records};
+use crate::runs::DataRuns;
 use crate::source::Extent;
-use crate::target::TargetPath;
-use crate::{Error, SnapshotId};
-use std::path::PathBuf;
+use crate::target::{Before, Target, TargetOptions, TargetPath};
+use crate::tasks::blocking;
+use crate::walk::{Lost, Walk};
+use crate::{Counter, Error, SnapshotId};
+use plan::{Lookup, Planner, Standing};
+use state::{About, Earlier, digests_of};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+use steps::Changes;
+use tokio::sync::Semaphore;
+use transfer::Transfer;
 use types::VolumeSize;
+use work::Work;
 
 /// What to download, and how.
 #[derive(Clone, Debug)]
@@ -49,11 +94,248 @@ pub struct DownloadReport {
 }
 
 /// Downloads. When `cancel` ends first, or on failure, a file that did not get its name is removed, unless its state is kept.
+///
+/// # Errors
+/// [`Error::Unreadable`], [`Error::Corrupt`]: the first lost block, unless told to go on; [`Error::Config`]: a stream with a base
+/// or a state, a base that cannot be checked, a state of another download; [`Error::Unfit`], [`Error::Io`]: the target;
+/// [`Error::Refused`], [`Error::Unreachable`]; [`Error::Interrupted`].
 pub async fn download(
     api: &Api,
     options: &DownloadOptions,
     cancel: impl Future<Output = ()> + Send,
 ) -> Result<DownloadReport, Error> {
-    let _ = (api, options, cancel);
-    unimplemented!()
+    if options.target == TargetPath::Stdout {
+        refuse_stream(options)?;
+    }
+    let mut cancel = std::pin::pin!(cancel);
+    let listed = tokio::select! {
+        biased;
+        () = &mut cancel => return Err(Error::Interrupted),
+        listed = Listed::begin(api, options) => listed?,
+    };
+    let volume_size = listed.walk.volume_size();
+    let blocks = u64::from(volume_size.block_count());
+    api.meter().set(Counter::Total, blocks);
+    // Opening cannot be given up halfway without leaving something behind.
+    let mut transfer = prepare(api, options, listed).await?;
+    let done = tokio::select! {
+        biased;
+        () = &mut cancel => Err(Error::Interrupted),
+        done = transfer.run() => done,
+    };
+    if let Err(error) = done {
+        transfer.abandon(options.state.is_some()).await;
+        return Err(error);
+    }
+    let (bad, bad_cut) = transfer.finish().await?;
+    if let Some(state) = &options.state {
+        let state = state.clone();
+        blocking(move || journal::remove(&state)).await?;
+    }
+    Ok(DownloadReport {
+        volume_size,
+        bad,
+        bad_cut,
+    })
+}
+
+/// What the server says before anything is opened here.
+struct Listed {
+    walk: Walk,
+    changes: Option<Changes>,
+    digests: Option<Records>,
+}
+
+impl Listed {
+    async fn begin(api: &Api, options: &DownloadOptions) -> Result<Listed, Error> {
+        let lost = match options.keep_going {
+            true => Lost::Skip,
+            false => Lost::Fail,
+        };
+        let walk = Walk::begin(api, &options.snapshot, lost).await?;
+        let mut listed = Listed {
+            walk,
+            changes: None,
+            digests: None,
+        };
+        let Some(base) = &options.base else {
+            return Ok(listed);
+        };
+        if listed.walk.extensions().block_checksums {
+            return Ok(listed);
+        }
+        if base.digests.is_none() && !base.trust {
+            return Err(Error::Config(format!(
+                "{} lists no checksums, so whether {} holds {} cannot be checked: give its digest file, or say that it is to be trusted",
+                api.endpoint(),
+                base.path.display(),
+                base.snapshot
+            )));
+        }
+        if let Some(path) = &base.digests {
+            let (path, snapshot) = (path.clone(), base.snapshot.clone());
+            listed.digests = Some(blocking(move || digests_of(&path, &snapshot)).await?);
+        }
+        listed.changes = Some(Changes::begin(api, &base.snapshot, &options.snapshot).await?);
+        Ok(listed)
+    }
+}
+
+/// Opens target and state.
+async fn prepare(api: &Api, options: &DownloadOptions, listed: Listed) -> Result<Transfer, Error> {
+    let Listed {
+        walk,
+        changes,
+        digests,
+    } = listed;
+    let volume_size = walk.volume_size();
+    let about = About::new(api, options, volume_size)?;
+    let (of_blocking, checked) = (options.clone(), walk.extensions().block_checksums);
+    let (target, state) = blocking(move || {
+        let options = of_blocking;
+        open(&options, volume_size, &about, checked)
+    })
+    .await?;
+    let work = Arc::new(Work {
+        api: api.clone(),
+        snapshot: options.snapshot.clone(),
+        target,
+        keep_going: options.keep_going,
+        local: Arc::new(Semaphore::new(transfer::places())),
+        stopped: AtomicBool::new(false),
+    });
+    let standing = match &options.base {
+        None => Standing::Unknown,
+        Some(base) => Standing::Base {
+            data: DataRuns::new(Box::new(data_of(Arc::downgrade(&work)))),
+            digests: digests.map(Lookup::new),
+            trust: base.trust,
+        },
+    };
+    let written = state.written.map(Lookup::new);
+    let planner = Planner::new(volume_size.block_count(), standing, written);
+    Ok(Transfer::new(work, walk, changes, planner, state.journal))
+}
+
+/// Where a target has data. It does not keep the target open.
+fn data_of(work: Weak<Work>) -> impl FnMut(u32) -> Result<Option<Extent>, Error> + Send {
+    move |from| match work.upgrade() {
+        Some(work) => work.target.next_data(from),
+        None => Err(Error::Interrupted),
+    }
+}
+
+/// A state file, if one is wanted.
+struct State {
+    journal: Option<Journal>,
+    written: Option<Records>,
+}
+
+/// Opens the target, and the state of an earlier attempt or a new one. `checked` is whether all that is kept of a base is compared
+/// with what the server says. Blocking.
+fn open(
+    options: &DownloadOptions,
+    volume_size: VolumeSize,
+    about: &About,
+    checked: bool,
+) -> Result<(Target, State), Error> {
+    let earlier = match &options.state {
+        Some(path) => about.resume(path)?,
+        None => None,
+    };
+    let anew = match &options.base {
+        None => Before::Nothing,
+        Some(base) => Before::Base(base.path.clone()),
+    };
+    if let Some(Earlier { journal, written }) = earlier {
+        let before = match &options.base {
+            None => Before::Partial,
+            // The copy of a base that is trusted was perhaps not complete: it is made again.
+            Some(base) if checked || base.digests.is_some() || !base.trust => {
+                match is_in_place(options) {
+                    true => Before::Base(base.path.clone()),
+                    false => Before::Partial,
+                }
+            }
+            Some(base) => Before::Base(base.path.clone()),
+        };
+        match open_target(options, volume_size, before) {
+            Ok(target) => {
+                let state = State {
+                    journal: Some(journal),
+                    written: Some(written),
+                };
+                return Ok((target, state));
+            }
+            // What was kept is gone, or is of no use.
+            Err(Error::Unfit(reason)) => tracing::warn!(reason, "the download begins anew"),
+            Err(error) => return Err(error),
+        }
+    }
+    let target = open_target(options, volume_size, anew)?;
+    let is_stream = target.is_stream();
+    let begun = || {
+        if is_stream {
+            refuse_stream(options)?;
+        }
+        options
+            .state
+            .as_deref()
+            .map(|path| about.begin(path))
+            .transpose()
+    };
+    match begun() {
+        Ok(journal) => {
+            let written = None;
+            Ok((target, State { journal, written }))
+        }
+        Err(error) => {
+            target.abandon(false);
+            Err(error)
+        }
+    }
+}
+
+fn open_target(
+    options: &DownloadOptions,
+    volume_size: VolumeSize,
+    before: Before,
+) -> Result<Target, Error> {
+    let opening = TargetOptions {
+        volume_size,
+        bytes: options.bytes,
+        before,
+    };
+    Target::open(&options.target, &opening)
+}
+
+fn refuse_stream(options: &DownloadOptions) -> Result<(), Error> {
+    match (&options.base, &options.state) {
+        (Some(_), _) => Err(Error::Config(
+            "a stream is written from its beginning to its end: it has no base".to_owned(),
+        )),
+        (_, Some(_)) => Err(Error::Config(
+            "a stream that was interrupted cannot be gone on with: it has no state".to_owned(),
+        )),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Whether the base is the target itself.
+fn is_in_place(options: &DownloadOptions) -> bool {
+    match (&options.base, &options.target) {
+        (Some(base), TargetPath::Path(target)) => is_same(&base.path, target),
+        _ => false,
+    }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let (Ok(one), Ok(other)) = (std::fs::metadata(one), std::fs::metadata(other)) else {
+        return false;
+    };
+    let is_device = |file: &std::fs::Metadata| file.file_type().is_block_device();
+    match is_device(&one) && is_device(&other) {
+        true => one.rdev() == other.rdev(),
+        false => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+    }
 }

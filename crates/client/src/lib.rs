@@ -35,13 +35,16 @@ mod journal;
 mod listing;
 mod meter;
 mod retry;
+mod runs;
 mod snapshot_id;
 pub mod source;
 pub mod target;
+mod tasks;
 mod transport;
 pub mod upload;
 pub mod verify;
 pub mod wait;
+mod walk;
 
 pub use error::{Error, Refusal};
 pub use meter::{Counter, Meter, Reading};

@@ -1,0 +1,268 @@
+//! What one block, or one run of zeros, takes: look at what stands there, fetch, write.
+//!
+//! Two halves, since a stream wants them apart: [`fetch`] may run for many blocks at once, in any order; [`apply`] changes the
+//! target.
+//!
+//! Invariants
+//! - Whoever holds a buffer waits for no other: a block that stands in the target is let go before it is fetched.
+//! - Local reading, hashing and writing happen on blocking threads, each of which holds a place for as long as it shares the work:
+//!   who has all places knows that nothing is being done any more.
+
+use super::plan::{BlockStep, Keep};
+use crate::api::{Api, GotBlock, ListedBlock};
+use crate::listing::fresh_token;
+use crate::source::Extent;
+use crate::target::Target;
+use crate::tasks::blocking;
+use crate::{Counter, Error, SnapshotId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use types::{BlockIndex, Digest};
+
+/// The reason that a server gives for a block token that is invalid or has expired (SPEC 2.4).
+const INVALID_BLOCK_TOKEN: &str = "INVALID_BLOCK_TOKEN";
+
+/// Zeros that are written before somebody looks whether they are still wanted: 256 MiB.
+const ZEROS_AT_ONCE: u32 = 512;
+
+/// What all tasks of a download share.
+pub(super) struct Work {
+    pub(super) api: Api,
+    pub(super) snapshot: SnapshotId,
+    pub(super) target: Target,
+    /// Whether blocks that are lost become zeros.
+    pub(super) keep_going: bool,
+    /// Places on blocking threads.
+    pub(super) local: Arc<Semaphore>,
+    /// Whether long work ends early.
+    pub(super) stopped: AtomicBool,
+}
+
+/// One thing to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Unit {
+    /// These become zeros.
+    Zeros(Extent),
+    /// These become zeros, since nobody knows what they are.
+    Unlisted(Extent),
+    /// This becomes zeros unless it is.
+    Check(BlockIndex),
+    /// The snapshot has this.
+    Block(BlockStep),
+}
+
+/// What the target needs.
+#[derive(Debug)]
+pub(super) enum Ready {
+    /// Nothing.
+    Kept { index: BlockIndex, why: Zeros },
+    /// Zeros.
+    Zeros { extent: Extent, why: Zeros },
+    /// Data.
+    Data { index: BlockIndex, got: GotBlock },
+}
+
+/// Why blocks are to be zeros, if they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Zeros {
+    /// The snapshot does not have them.
+    Gap,
+    /// The snapshot has this block.
+    Listed,
+    /// The server has lost them.
+    Lost,
+}
+
+/// What was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Written {
+    /// Nothing: the block stood there.
+    Kept { index: BlockIndex, why: Zeros },
+    /// Zeros were made; blocks of a gap are counted already.
+    Zeros { extent: Extent, why: Zeros },
+    /// Data was written.
+    Data { index: BlockIndex, digest: Digest },
+}
+
+/// A place on a blocking thread.
+pub(super) async fn place(local: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let place = Arc::clone(local).acquire_owned().await;
+    place.expect("nobody closes the semaphore")
+}
+
+/// Finds out what the target needs.
+pub(super) async fn fetch(work: &Arc<Work>, unit: Unit) -> Result<Ready, Error> {
+    let BlockStep { block, keep } = match unit {
+        Unit::Zeros(extent) => {
+            let why = Zeros::Gap;
+            return Ok(Ready::Zeros { extent, why });
+        }
+        Unit::Unlisted(extent) => {
+            let why = Zeros::Lost;
+            return Ok(Ready::Zeros { extent, why });
+        }
+        Unit::Check(index) => {
+            let why = Zeros::Gap;
+            return Ok(match stands(work, index, Digest::ZERO_BLOCK).await? {
+                true => Ready::Kept { index, why },
+                false => Ready::Zeros {
+                    extent: one(index),
+                    why,
+                },
+            });
+        }
+        Unit::Block(step) => step,
+    };
+    let index = block.index;
+    let kept = match keep {
+        Keep::No => false,
+        Keep::Unread => true,
+        Keep::If(digest) => stands(work, index, digest).await?,
+    };
+    let why = Zeros::Listed;
+    if kept {
+        return Ok(Ready::Kept { index, why });
+    }
+    if block.digest == Some(Digest::ZERO_BLOCK) {
+        let extent = one(index);
+        return Ok(Ready::Zeros { extent, why });
+    }
+    match get(&work.api, &work.snapshot, &block).await {
+        Ok(got) => Ok(Ready::Data { index, got }),
+        Err(Error::Unreadable { .. } | Error::Corrupt { .. }) if work.keep_going => {
+            let (extent, why) = (one(index), Zeros::Lost);
+            Ok(Ready::Zeros { extent, why })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Changes the target.
+pub(super) async fn apply(work: &Arc<Work>, ready: Ready) -> Result<Written, Error> {
+    if let Ready::Kept { index, why } = ready {
+        return Ok(Written::Kept { index, why });
+    }
+    let place = place(&work.local).await;
+    let work = Arc::clone(work);
+    blocking(move || {
+        let done = work.apply(ready);
+        drop(work);
+        drop(place);
+        done
+    })
+    .await
+}
+
+/// Gets a block; if its token has expired, with a new one.
+pub(crate) async fn get(
+    api: &Api,
+    snapshot: &SnapshotId,
+    block: &ListedBlock,
+) -> Result<GotBlock, Error> {
+    let ListedBlock { index, digest, .. } = *block;
+    let refusal = match api.get_block(snapshot, index, &block.token, digest).await {
+        Err(Error::Refused(refusal)) if refusal.reason.as_deref() == Some(INVALID_BLOCK_TOKEN) => {
+            refusal
+        }
+        other => return other,
+    };
+    match fresh_token(api, snapshot, index).await? {
+        Some(fresh) => api.get_block(snapshot, index, &fresh.token, digest).await,
+        None => Err(Error::Refused(refusal)),
+    }
+}
+
+/// Whether a block of the target has this digest now.
+async fn stands(work: &Arc<Work>, index: BlockIndex, digest: Digest) -> Result<bool, Error> {
+    let mut buffer = work.api.buffers().take().await;
+    let place = place(&work.local).await;
+    let work = Arc::clone(work);
+    blocking(move || {
+        let read = work.target.read_block(index, &mut buffer);
+        let stands = read.map(|()| has_digest(&buffer, digest));
+        drop(buffer);
+        drop(work);
+        drop(place);
+        stands
+    })
+    .await
+}
+
+/// Whether a block has this digest.
+pub(crate) fn has_digest(data: &[u8], digest: Digest) -> bool {
+    if digest == Digest::ZERO_BLOCK {
+        return is_zero(data);
+    }
+    Digest::of(data) == digest
+}
+
+/// Whether all bytes are zero; the first that is not ends the search, more or less.
+pub(crate) fn is_zero(data: &[u8]) -> bool {
+    data.chunks(4096)
+        .all(|part| part.iter().fold(0, |any, byte| any | byte) == 0)
+}
+
+fn one(index: BlockIndex) -> Extent {
+    Extent {
+        start: index.get(),
+        count: 1,
+    }
+}
+
+impl Work {
+    fn apply(&self, ready: Ready) -> Result<Written, Error> {
+        match ready {
+            Ready::Kept { index, why } => Ok(Written::Kept { index, why }),
+            Ready::Zeros { extent, why } => {
+                self.zero(extent, why)?;
+                Ok(Written::Zeros { extent, why })
+            }
+            Ready::Data { index, got } => {
+                match got.digest == Digest::ZERO_BLOCK {
+                    true => self.target.zero(one(index))?,
+                    false => self.target.write_block(index, &got.data)?,
+                }
+                let digest = got.digest;
+                Ok(Written::Data { index, digest })
+            }
+        }
+    }
+
+    /// Makes zeros, perhaps of a whole volume: seen in the meter as it goes on, and ended when nobody wants it any more.
+    fn zero(&self, mut extent: Extent, why: Zeros) -> Result<(), Error> {
+        while extent.count > 0 {
+            if self.stopped.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let count = extent.count.min(ZEROS_AT_ONCE);
+            let start = extent.start;
+            self.target.zero(Extent { start, count })?;
+            if why == Zeros::Gap {
+                self.api.meter().add(Counter::Zero, u64::from(count));
+                self.api.meter().add(Counter::Done, u64::from(count));
+            }
+            extent.start += count;
+            extent.count -= count;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bit_makes_a_block_something_else() {
+        let mut block = vec![0; types::BLOCK_BYTES];
+        assert!(is_zero(&block) && has_digest(&block, Digest::ZERO_BLOCK));
+        for at in [0, 4095, 4096, types::BLOCK_BYTES - 1] {
+            block[at] = 128;
+            assert!(!is_zero(&block), "{at}");
+            assert!(!has_digest(&block, Digest::ZERO_BLOCK));
+            assert!(has_digest(&block, Digest::of(&block)));
+            block[at] = 0;
+        }
+    }
+}
