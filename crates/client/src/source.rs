@@ -75,10 +75,15 @@ impl Source {
     /// [`Error::Unfit`]: a directory or other thing without content, larger than the largest volume, a map that is not this
     /// source's, a map for a stream; [`Error::Io`].
     pub fn open(path: &SourcePath, options: &SourceOptions) -> Result<Source, Error> {
-        let (file, name, place) = match path {
+        let opened = match path {
             SourcePath::Path(path) => open_path(path)?,
             SourcePath::Stdin => open_stdin()?,
         };
+        Source::of(opened, options)
+    }
+
+    fn of(opened: Opened, options: &SourceOptions) -> Result<Source, Error> {
+        let Opened { file, name, place } = opened;
         let stat = rustix::fs::fstat(&file)
             .map_err(|error| Error::io(format!("{name} cannot be examined"))(error.into()))?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -93,10 +98,8 @@ impl Source {
                 )));
             }
         };
-        // Standard input that was read in part goes on from there.
-        if matches!(path, SourcePath::Stdin)
-            && rustix::fs::seek(&file, SeekFrom::Current(0)).is_ok_and(|position| position > 0)
-        {
+        // Standard input that was read in part goes on from there. What was just opened stands at its beginning.
+        if rustix::fs::seek(&file, SeekFrom::Current(0)).is_ok_and(|position| position > 0) {
             return Source::stream(file, name, options);
         }
         // A description of its own, whose position nobody else uses.
@@ -233,22 +236,38 @@ impl Source {
     }
 }
 
-/// The file, its name for messages, and its place for the identity.
-fn open_path(path: &Path) -> Result<(OwnedFd, String, String), Error> {
+/// What a path or standard input led to.
+struct Opened {
+    file: OwnedFd,
+    /// For messages.
+    name: String,
+    /// For the identity.
+    place: String,
+}
+
+fn open_path(path: &Path) -> Result<Opened, Error> {
     let name = path.display().to_string();
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| Error::io(format!("{name} cannot be opened"))(error.into()))?;
     // The same from every directory.
     let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    Ok((file, name, one_line(&place)))
+    Ok(Opened {
+        file,
+        name,
+        place: one_line(&place),
+    })
 }
 
-fn open_stdin() -> Result<(OwnedFd, String, String), Error> {
+fn open_stdin() -> Result<Opened, Error> {
     let file = std::io::stdin()
         .as_fd()
         .try_clone_to_owned()
         .map_err(Error::io("standard input cannot be opened"))?;
-    Ok((file, "standard input".to_owned(), "-".to_owned()))
+    Ok(Opened {
+        file,
+        name: "standard input".to_owned(),
+        place: "-".to_owned(),
+    })
 }
 
 fn one_line(path: &Path) -> String {

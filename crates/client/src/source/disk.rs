@@ -10,6 +10,9 @@
 //!   the cache, since it is as likely to be there as it is to fit, and a larger one with `O_DIRECT`.
 //! - Where there is no `O_DIRECT` either, what was read is dropped behind.
 
+#[cfg(test)]
+mod tests;
+
 use super::Extent;
 use crate::Error;
 use buffers::{ALIGNMENT, Aligned, is_aligned};

@@ -10,6 +10,9 @@
 //!
 //! Memory: a bit for each block of the source, at most 16 MiB, however long the map is.
 
+#[cfg(test)]
+mod tests;
+
 use super::Extent;
 use super::blocks::BlockSet;
 use super::disk::BLOCK;
