@@ -16,6 +16,8 @@ mod endpoints;
 mod ini;
 mod process;
 mod profiles;
+#[cfg(test)]
+mod tests;
 
 pub use credentials::{Credentials, SigningKeys};
 pub use profiles::Profiles;
@@ -45,6 +47,13 @@ impl Environment {
             .get(name)
             .map(String::as_str)
             .filter(|value| !value.is_empty())
+    }
+
+    /// The others.
+    pub fn without(&self, names: &[&str]) -> Environment {
+        let mut others = self.0.clone();
+        others.retain(|name, _| !names.contains(&name.as_str()));
+        Environment(others)
     }
 
     /// The value of the first of two variables that is set and not empty.

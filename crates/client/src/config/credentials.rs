@@ -117,7 +117,10 @@ impl Source {
     }
 
     fn chain(otherwise: &str) -> Source {
-        Source::Missing(otherwise.to_owned())
+        Source::Missing(format!(
+            "{otherwise}; with roles, single sign-on and instance metadata deals a build with RUSTFLAGS=\"--cfg aws_config\", or \
+             a profile with 'credential_process = aws configure export-credentials --profile NAME'"
+        ))
     }
 }
 
@@ -324,3 +327,6 @@ impl fmt::Debug for Credentials {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                     https://SERVICE     .REGION.amazonaws.com   the partition's suffix
-//! FIPS                https://SERVICE-fips.REGION.amazonaws.com
+//! FIPS                https://SERVICE-fips.REGION.amazonaws.com   GovCloud's EC2 and STS are FIPS without the mark
 //! dual stack          https://SERVICE     .REGION.api.aws         the partition's other suffix
 //! ```
 //!
@@ -39,26 +39,73 @@ impl Region {
         &self.0
     }
 
-    fn partition(&self) -> Partition {
-        if self.0.starts_with("cn-") {
-            Partition {
-                suffix: "amazonaws.com.cn",
-                dual_stack_suffix: "api.amazonwebservices.com.cn",
-            }
-        } else {
-            // GovCloud, too: a partition of its own, with the same host names.
-            Partition {
-                suffix: "amazonaws.com",
-                dual_stack_suffix: "api.aws",
-            }
-        }
+    fn partition(&self) -> &'static Partition {
+        let of = |partition: &&Partition| self.0.starts_with(partition.prefix);
+        PARTITIONS.iter().find(of).unwrap_or(&COMMERCIAL)
     }
 }
 
+/// Regions that share host names and, as a rule, accounts.
 struct Partition {
+    /// How its regions begin.
+    prefix: &'static str,
     suffix: &'static str,
     dual_stack_suffix: &'static str,
+    /// Services whose FIPS endpoint is the one without the mark, where it is not dual stack.
+    fips_unmarked: &'static [Service],
 }
+
+const COMMERCIAL: Partition = Partition {
+    prefix: "",
+    suffix: "amazonaws.com",
+    dual_stack_suffix: "api.aws",
+    fips_unmarked: &[],
+};
+
+/// All partitions but the commercial one, which has whatever regions the others do not have.
+const PARTITIONS: [Partition; 7] = [
+    Partition {
+        prefix: "cn-",
+        suffix: "amazonaws.com.cn",
+        dual_stack_suffix: "api.amazonwebservices.com.cn",
+        ..COMMERCIAL
+    },
+    Partition {
+        prefix: "us-gov-",
+        fips_unmarked: &[Service::Ec2, Service::Sts],
+        ..COMMERCIAL
+    },
+    Partition {
+        prefix: "eusc-",
+        suffix: "amazonaws.eu",
+        dual_stack_suffix: "api.amazonwebservices.eu",
+        ..COMMERCIAL
+    },
+    Partition {
+        prefix: "us-iso-",
+        suffix: "c2s.ic.gov",
+        dual_stack_suffix: "api.aws.ic.gov",
+        ..COMMERCIAL
+    },
+    Partition {
+        prefix: "us-isob-",
+        suffix: "sc2s.sgov.gov",
+        dual_stack_suffix: "api.aws.scloud",
+        ..COMMERCIAL
+    },
+    Partition {
+        prefix: "eu-isoe-",
+        suffix: "cloud.adc-e.uk",
+        dual_stack_suffix: "api.cloud-aws.adc-e.uk",
+        ..COMMERCIAL
+    },
+    Partition {
+        prefix: "us-isof-",
+        suffix: "csp.hci.ic.gov",
+        dual_stack_suffix: "api.aws.hci.ic.gov",
+        ..COMMERCIAL
+    },
+];
 
 /// The services that the client speaks to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,19 +155,23 @@ impl Endpoints<'_> {
             }
             return parse(url, origin);
         }
-        let partition = self.region.partition();
-        let host = format!(
-            "https://{}{}.{}.{}",
-            service.name(),
-            if fips { "-fips" } else { "" },
-            self.region.as_str(),
-            if dual_stack {
-                partition.dual_stack_suffix
-            } else {
-                partition.suffix
-            }
-        );
-        parse(&host, "the endpoint of the region")
+        let Partition {
+            suffix,
+            dual_stack_suffix,
+            fips_unmarked,
+            ..
+        } = self.region.partition();
+        let marked = fips && (dual_stack || !fips_unmarked.contains(&service));
+        let name = service.name();
+        let mark = if marked { "-fips" } else { "" };
+        let region = self.region.as_str();
+        let suffix = if dual_stack {
+            dual_stack_suffix
+        } else {
+            suffix
+        };
+        let url = format!("https://{name}{mark}.{region}.{suffix}");
+        parse(&url, "the endpoint of the region")
     }
 
     /// The URL that is configured for a service, and where.
@@ -191,4 +242,103 @@ fn parse(url: &str, origin: &str) -> Result<Uri, Error> {
     parts.path_and_query =
         Some(PathAndQuery::try_from(path).map_err(|_| wrong("its path cannot be read"))?);
     Uri::from_parts(parts).map_err(|_| wrong("its parts do not fit"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Profiles;
+
+    #[test]
+    fn regions_are_labels() {
+        let check = |text: &str, good: bool| {
+            assert_eq!(Region::parse(text).is_ok(), good, "{text}");
+        };
+        check("us-east-1", true);
+        check("local", true);
+        check(&"a".repeat(63), true);
+        for bad in [
+            "", "-a", "a-", "a.b", "a/b", "a@b", "a b", "a:1", "ü", "a\n",
+        ] {
+            check(bad, false);
+        }
+        check(&"a".repeat(64), false);
+    }
+
+    #[test]
+    fn host_names_are_those_of_the_partition() {
+        let check = |region: &str, switches: &str, service: Service, host: &str| {
+            let switch = |name: &str| {
+                let on = switches.contains(name);
+                (format!("AWS_USE_{name}_ENDPOINT"), on.to_string())
+            };
+            let environment = Environment::new([switch("FIPS"), switch("DUALSTACK")]);
+            let (options, profiles) = (ConfigOptions::default(), Profiles::default());
+            let profile = Profile::choose(&environment, &options, &profiles).expect("a profile");
+            let endpoints = Endpoints {
+                environment: &environment,
+                options: &options,
+                profile: &profile,
+                region: &Region::parse(region).expect("a region"),
+            };
+            let uri = endpoints.of(service).expect("an endpoint");
+            assert_eq!(uri.to_string(), format!("https://{host}/"));
+        };
+        use Service::{Ebs, Ec2, Sts};
+        check("eu-west-1", "", Ebs, "ebs.eu-west-1.amazonaws.com");
+        check("eu-west-1", "FIPS", Ebs, "ebs-fips.eu-west-1.amazonaws.com");
+        check("eu-west-1", "DUALSTACK", Ec2, "ec2.eu-west-1.api.aws");
+        check(
+            "eu-west-1",
+            "FIPS DUALSTACK",
+            Sts,
+            "sts-fips.eu-west-1.api.aws",
+        );
+        check("cn-north-1", "", Ebs, "ebs.cn-north-1.amazonaws.com.cn");
+        let china = "ebs.cn-north-1.api.amazonwebservices.com.cn";
+        check("cn-north-1", "DUALSTACK", Ebs, china);
+        let gov = "us-gov-west-1";
+        check(gov, "", Ebs, "ebs.us-gov-west-1.amazonaws.com");
+        check(gov, "FIPS", Ebs, "ebs-fips.us-gov-west-1.amazonaws.com");
+        check(gov, "FIPS", Ec2, "ec2.us-gov-west-1.amazonaws.com");
+        check(gov, "FIPS", Sts, "sts.us-gov-west-1.amazonaws.com");
+        check(gov, "FIPS DUALSTACK", Ec2, "ec2-fips.us-gov-west-1.api.aws");
+        check("us-iso-east-1", "", Ebs, "ebs.us-iso-east-1.c2s.ic.gov");
+        check(
+            "us-isob-east-1",
+            "",
+            Ebs,
+            "ebs.us-isob-east-1.sc2s.sgov.gov",
+        );
+    }
+
+    #[test]
+    fn endpoints_are_urls_without_more_than_a_path() {
+        let check = |url: &str, expected: Option<&str>| {
+            let found = parse(url, "here").ok().map(|uri| uri.to_string());
+            assert_eq!(found.as_deref(), expected, "{url}");
+        };
+        check("http://127.0.0.1:8512", Some("http://127.0.0.1:8512/"));
+        check(" https://h/ ", Some("https://h/"));
+        check("http://[::1]:8512/a/b/", Some("http://[::1]:8512/a/b"));
+        for bad in [
+            "",
+            "h",
+            "/path",
+            "h:8512",
+            "ftp://h",
+            "http://",
+            "http:///x",
+            "http://h:x",
+            "http://h:99999",
+            "http://me:secret@h",
+            "http://h?q",
+            "http://h/#f",
+            "http://h h",
+        ] {
+            check(bad, None);
+        }
+        let message = parse("http://me:hush@h", "here").expect_err("no endpoint");
+        assert!(!message.to_string().contains("hush"));
+    }
 }

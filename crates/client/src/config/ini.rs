@@ -128,3 +128,91 @@ fn append(value: &mut Zeroizing<String>, line: &str) {
     value.push('\n');
     value.push_str(line);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value of `name` in `section`.
+    fn value(text: &str, section: &str, name: &str) -> Option<String> {
+        let sections = parse(text).expect("a good text");
+        let property = sections.get(section)?.get(name)?;
+        Some(property.value.to_string())
+    }
+
+    #[test]
+    fn values_are_what_stands_after_the_sign() {
+        let check = |text: &str, expected: &str| {
+            let text = format!("[s]\n{text}");
+            assert_eq!(value(&text, "s", "a").as_deref(), Some(expected), "{text}");
+        };
+        check("a=1", "1");
+        check("A = 1 ", "1");
+        check("a : 1", "1");
+        check("a = http://h:1/?b=c", "http://h:1/?b=c");
+        check("a =", "");
+        check("a = 1\na = 2", "2");
+        // Comments are whole lines: a secret or a command may hold these characters.
+        check("# a = 0\na = 1 # 2 ; 3\n; a = 4", "1 # 2 ; 3");
+        check("a = 1\n\n# none\n\t2\n  3\nb = 4", "1\n2\n3");
+        // All are indented alike, so none goes on with the one before.
+        check("  b = 0\n  a = 1\n  c = 2", "1");
+        check("  a = 1\n   2", "1\n2");
+    }
+
+    #[test]
+    fn sections_have_one_name_however_written() {
+        let check = |written: &str, name: &str| {
+            let found = value(&format!("\u{feff}{written}\r\na = 1\r\n"), name, "a");
+            assert_eq!(found.as_deref(), Some("1"), "{written}");
+        };
+        check("[default]", "default");
+        check("[ default ] # here", "default");
+        check("[profile x]", "profile x");
+        check("[profile\t  x]", "profile x");
+        check("[profile \"my own\"]", "profile my own");
+        check("[profile 'x']", "profile x");
+        check("[Profile x]", "Profile x");
+        assert_eq!(
+            value("[s]\na=1\n[t]\na=2\n[s]\nb=3", "s", "a").as_deref(),
+            Some("1")
+        );
+        assert_eq!(
+            value("[s]\na=1\n[t]\na=2\n[s]\nb=3", "s", "b").as_deref(),
+            Some("3")
+        );
+    }
+
+    #[test]
+    fn properties_inside_properties_are_found() {
+        let text = "[s]\nebs =\n  endpoint_url = http://a=b:1\n  Other=2\n  endpoint_url = last\nec2 = x = 1\n";
+        let sections = parse(text).expect("a good text");
+        let nested = |property: &str, name: &str| sections["s"][property].nested(name);
+        assert_eq!(nested("ebs", "endpoint_url"), Some("last"));
+        assert_eq!(nested("ebs", "other"), Some("2"));
+        assert_eq!(nested("ebs", "nothing"), None);
+        assert_eq!(nested("ec2", "x"), None);
+    }
+
+    #[test]
+    fn lines_that_do_not_fit_are_numbered_and_not_repeated() {
+        let check = |text: &str, line: usize| {
+            let (found, what) = parse(text).map(|_| ()).expect_err("no good text");
+            assert_eq!(found, line, "{text}");
+            assert!(!what.contains("hush"), "{what}");
+        };
+        check("a = hush", 1);
+        check("\n  [hush\n", 2);
+        check("[s] hush", 1);
+        check("[s]\nhush", 2);
+        check("[s]\n= hush", 2);
+    }
+
+    #[test]
+    fn many_lines_cost_no_more_than_their_length() {
+        let mut text = "[s]\na =\n".to_owned();
+        text.push_str(&" x\n".repeat(300_000));
+        let found = value(&text, "s", "a").expect("a value");
+        assert_eq!(found.len(), 600_000);
+    }
+}

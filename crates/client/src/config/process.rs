@@ -189,3 +189,89 @@ fn words(text: &str) -> Result<Vec<Zeroizing<String>>, &'static str> {
     }
     Ok(words)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"Version":1,"AccessKeyId":"AKIA","SecretAccessKey":"hush"}"#;
+
+    #[test]
+    fn words_are_split_as_by_a_shell() {
+        let check = |text: &str, expected: &[&str]| {
+            let found = words(text).expect("good words");
+            let found: Vec<&str> = found.iter().map(|word| word.as_str()).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("", &[]);
+        check(" a  b\tc\nd ", &["a", "b", "c", "d"]);
+        check(r#""/opt/my tool" --x='y z'"#, &["/opt/my tool", "--x=y z"]);
+        check(r#"a"b"'c'd"#, &["abcd"]);
+        check(r#"'' """#, &["", ""]);
+        check(r#"a\ b \" \\"#, &["a b", "\"", "\\"]);
+        check(r#""a\"b\\c\d$e""#, &[r#"a"b\c\d$e"#]);
+        check(r"'a\'", &[r"a\"]);
+        // No shell: these are characters.
+        check("a | b > $HOME *", &["a", "|", "b", ">", "$HOME", "*"]);
+        for bad in ["'a", "\"a", "\"a\\", "a\\"] {
+            assert!(words(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "  ", "''", "\"\" a"] {
+            assert!(CredentialProcess::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_is_read_or_refused_without_being_repeated() {
+        let fetched = read(GOOD.as_bytes()).expect("good keys");
+        assert_eq!(fetched.keys.access_key_id.as_str(), "AKIA");
+        assert_eq!(fetched.keys.secret.expose(), "hush");
+        assert!(fetched.keys.session_token.is_none() && fetched.expires.is_none());
+        let full = r#"{"Version":1,"AccessKeyId":"AKIA","SecretAccessKey":"hush","SessionToken":"tok\u002fen",
+                       "Expiration":"1970-01-01T01:00:01+01:00","AccountId":"123456789012"}"#;
+        let fetched = read(full.as_bytes()).expect("good keys");
+        assert_eq!(
+            fetched.keys.session_token.as_deref().map(String::as_str),
+            Some("tok/en")
+        );
+        assert_eq!(fetched.expires, Some(1000));
+        let check = |from: &str, to: &str, part: &str| {
+            let what = read(GOOD.replace(from, to).as_bytes()).expect_err("no good keys");
+            assert!(what.contains(part) && !what.contains("hush"), "{what}");
+        };
+        check("{", "", "JSON");
+        check(":1", ":2", "version");
+        check("\"AKIA\"", "\"AK IA\"", "AccessKeyId");
+        check("\"AKIA\"", "7", "JSON");
+        check("AccessKeyId", "accessKeyId", "JSON");
+        check("hush", "", "SecretAccessKey");
+        check("}", ",\"Expiration\":\"tomorrow\"}", "ISO 8601");
+    }
+
+    #[tokio::test]
+    async fn programs_that_fail_are_named_and_their_arguments_are_not() {
+        let check = async |setting: &str, part: &str| {
+            let mut process = CredentialProcess::parse(setting).expect("a good setting");
+            if setting.contains("sleep") {
+                process.timeout = Duration::from_millis(100);
+            }
+            let message = process.run().await.expect_err("no keys");
+            assert!(message.contains(part), "{setting}: {message}");
+            assert!(!message.contains("hush"), "{message}");
+        };
+        check("/nowhere/program hush", "'/nowhere/program' cannot be run").await;
+        check("sh -c 'exit 3' hush", "exit status: 3").await;
+        check("echo hush", "JSON").await;
+        check("sh -c 'exec sleep 30' hush", "within 0 seconds").await;
+        check("sh -c 'exec sleep 30 >&-' hush", "within 0 seconds").await;
+        check("yes hush", "more than 64 KiB").await;
+    }
+
+    #[tokio::test]
+    async fn a_program_has_nothing_to_read() {
+        let setting = format!("sh -c 'cat; echo '\\''{GOOD}'\\'''");
+        let process = CredentialProcess::parse(&setting).expect("a good setting");
+        let fetched = process.run().await.expect("keys");
+        assert_eq!(fetched.keys.access_key_id.as_str(), "AKIA");
+    }
+}

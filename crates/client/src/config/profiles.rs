@@ -97,11 +97,6 @@ impl<'a> Profile<'a> {
         Ok(profile)
     }
 
-    /// The name.
-    pub(super) fn name(&self) -> &'a str {
-        self.name
-    }
-
     /// The value of a property that is there and not empty.
     pub(super) fn get(&self, property: &str) -> Option<&'a str> {
         self.in_credentials_file(property)
