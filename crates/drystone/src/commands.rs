@@ -25,6 +25,7 @@ pub mod tag;
 pub mod upload;
 pub mod usage;
 pub mod verify;
+pub mod wait;
 
 use anyhow::Context;
 use serde::Serialize;

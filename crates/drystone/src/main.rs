@@ -58,6 +58,7 @@ use commands::tag::TagArgs;
 use commands::upload::UploadArgs;
 use commands::usage::UsageArgs;
 use commands::verify::VerifyArgs;
+use commands::wait::WaitArgs;
 use commands::{DataInDanger, Differences, Interrupted, WrongArguments};
 use rustix::fs::Mode;
 use settings::Overrides;
@@ -98,6 +99,8 @@ enum Command {
     Show(ShowArgs),
     /// Delete snapshots
     Rm(RmArgs),
+    /// Wait until a snapshot is completed
+    Wait(WaitArgs),
     /// Set and remove tags of a snapshot
     Tag(TagArgs),
     /// Move a snapshot from one server to another
@@ -182,6 +185,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Ls(args) => on_runtime(commands::ls::run(args)),
         Command::Show(args) => on_runtime(commands::show::run(args)),
         Command::Rm(args) => on_runtime(commands::rm::run(args)),
+        Command::Wait(args) => on_runtime(commands::wait::run(args)),
         Command::Tag(args) => on_runtime(commands::tag::run(args)),
         Command::Copy(args) => on_runtime(commands::copy::run(args)),
         Command::Demo(args) => on_runtime(commands::demo::run(args)),
