@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::source::disk::{Disk, DiskKind, length};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Stat, major, minor};
 use rustix::io::Errno;
 use std::path::Path;
 
@@ -22,6 +22,9 @@ pub(super) fn open(path: &Path, bytes: u64) -> Result<Disk, Error> {
     })?;
     let stat = rustix::fs::fstat(&device)
         .map_err(|error| Error::io(format!("{name} cannot be examined"))(error.into()))?;
+    if is_read_only(&stat) {
+        return Err(Error::Unfit(format!("{name} is read-only")));
+    }
     let size = length(&device, DiskKind::Device, &stat)
         .map_err(Error::io(format!("the size of {name} cannot be found")))?;
     if size < bytes {
@@ -36,4 +39,11 @@ pub(super) fn open(path: &Path, bytes: u64) -> Result<Disk, Error> {
         bytes,
         OFlags::RDWR,
     ))
+}
+
+/// What the kernel would only say at the first write.
+fn is_read_only(stat: &Stat) -> bool {
+    let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
+    std::fs::read(format!("/sys/dev/block/{major}:{minor}/ro"))
+        .is_ok_and(|flag| flag.starts_with(b"1"))
 }

@@ -46,6 +46,15 @@ impl Writer {
         }
     }
 
+    /// The same with other ways to make zeros.
+    #[cfg(test)]
+    pub(super) fn with_ways(self, ways: &'static [zeroing::Way]) -> Writer {
+        Writer {
+            zeroing: Zeroing::with_ways(ways),
+            ..self
+        }
+    }
+
     /// The disk, to read.
     pub(super) fn disk(&self) -> &Disk {
         &self.disk
