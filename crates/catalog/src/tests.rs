@@ -9,9 +9,10 @@ use crate::snapshots::{Finished, Promise, SnapshotRecord, State};
 use crate::tags::TagRecord;
 use crate::testing::each_backend;
 use crate::token_keys::TokenKeyRecord;
+use crate::usage::UsageRecord;
 use crate::{
     Db, DbExt, Error, Location, Txn, accounts, chunks, client_tokens, containers, meta,
-    put_entries, schema, snapshots, tags, token_keys,
+    put_entries, schema, snapshots, tags, token_keys, usage,
 };
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -365,6 +366,38 @@ async fn tags_belong_to_an_account_and_a_snapshot() {
             tags::delete_all(txn, account(), id(1)).await?;
             assert_eq!(tags::of_snapshots(txn, account(), &[id(1)]).await?, []);
             assert_eq!(tags::of_snapshots(txn, stranger, &[id(1)]).await?.len(), 1);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn usage_is_that_of_the_last_mark_that_was_named() {
+    on_each(|txn| {
+        Box::pin(async move {
+            let row = |number, own_bytes| UsageRecord {
+                snapshot: id(number),
+                account: account(),
+                logical_bytes: 1 << 40,
+                own_blocks: 2,
+                own_bytes,
+            };
+            assert_eq!(usage::of_snapshots(txn, &[id(1)]).await?, []);
+            usage::put(txn, 7, &[row(1, 10), row(2, 20), row(3, 30)]).await?;
+            assert_eq!(usage::of_snapshots(txn, &[id(1)]).await?, []);
+            meta::set_number(txn, meta::USAGE_MARK, 7).await?;
+            // Written, not named yet.
+            usage::put(txn, 8, &[row(1, 11), row(4, 41)]).await?;
+            let ids: Vec<_> = [3, 1, 4, 9].map(id).to_vec();
+            let mut found = usage::of_snapshots(txn, &ids).await?;
+            found.sort_by_key(|row| row.snapshot);
+            assert_eq!(found, [row(1, 10), row(3, 30)]);
+            meta::set_number(txn, meta::USAGE_MARK, 8).await?;
+            let mut found = usage::of_snapshots(txn, &ids).await?;
+            found.sort_by_key(|row| row.snapshot);
+            assert_eq!(found, [row(1, 11), row(4, 41)]);
+            assert_eq!(usage::of_snapshots(txn, &[]).await?, []);
             Ok(())
         })
     })

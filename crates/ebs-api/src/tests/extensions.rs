@@ -4,6 +4,7 @@ use super::{Answer, Call, Server, Sign, UNKNOWN, block, checksum, chunked, compl
 use engine::DedupScope;
 use engine::testing::TestEngine;
 use http::Method;
+use http_body_util::Full;
 use serde_json::Value;
 use tempfile::TempDir;
 use types::{BLOCK_BYTES, Clock};
@@ -323,6 +324,13 @@ async fn its_form_is_checked_and_its_errors_are_those_of_a_put() {
         .signed(&server.signer, server.test.clock.now());
     let framed = server.handle(chunked(signed, 1)).await;
     assert_eq!(framed.error(), invalid(no_body));
+    // A digest that is signed for a body that never comes.
+    let mut signed = good()
+        .body("x")
+        .sign(Sign::Named)
+        .signed(&server.signer, server.test.clock.now());
+    *signed.body_mut() = Full::default();
+    assert_eq!(server.handle(signed).await.error(), invalid(no_body));
     // A body whose digest is signed and nowhere named would have to be read first.
     let hidden = server.send(good().body("x").sign(Sign::Hidden)).await;
     assert_eq!(hidden.status, 403);
