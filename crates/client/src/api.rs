@@ -244,7 +244,17 @@ impl Api {
         id: &SnapshotId,
         start: PageStart,
     ) -> Result<ListPage<ListedBlock>, Error> {
-        let call = ebs::list_snapshot_blocks::call(id, &start);
+        self.list_blocks_up_to(id, start, ebs::MAX_RESULTS).await
+    }
+
+    /// A page of so many blocks, at least 100.
+    pub(crate) async fn list_blocks_up_to(
+        &self,
+        id: &SnapshotId,
+        start: PageStart,
+        count: u32,
+    ) -> Result<ListPage<ListedBlock>, Error> {
+        let call = ebs::list_snapshot_blocks::call(id, &start, count);
         self.inner
             .caller
             .call(&call, ebs::list_snapshot_blocks::parse)

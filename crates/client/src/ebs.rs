@@ -27,6 +27,9 @@ const RETRY_AFTER: &str = "x-amz-retry-after";
 const EXTENSIONS: HeaderName = HeaderName::from_static(Extension::HEADER);
 const SHA256: HeaderValue = HeaderValue::from_static("SHA256");
 
+/// The largest page of a listing that the API knows.
+pub(crate) const MAX_RESULTS: u32 = 10_000;
+
 /// Characters of a message that are repeated.
 const MESSAGE_CHARS_MAX: usize = 1024;
 

@@ -19,7 +19,10 @@ pub(crate) fn call(first: &SnapshotId, second: &SnapshotId, start: &PageStart) -
         service: Service::Ebs,
         method: Method::GET,
         path: format!("/snapshots/{second}/changedblocks"),
-        query: format!("firstSnapshotId={first}&{}", listing::query(start)),
+        query: format!(
+            "firstSnapshotId={first}&{}",
+            listing::query(start, super::MAX_RESULTS)
+        ),
         headers: vec![asking("block-checksums, put-by-digest, lineage")],
         body: Bytes::new(),
         payload: PayloadHash::Digest(Digest::of(b"")),

@@ -13,13 +13,13 @@ use std::borrow::Cow;
 use types::Digest;
 
 /// The request.
-pub(crate) fn call(id: &SnapshotId, start: &PageStart) -> Call {
+pub(crate) fn call(id: &SnapshotId, start: &PageStart, max_results: u32) -> Call {
     Call {
         operation: "ListSnapshotBlocks",
         service: Service::Ebs,
         method: Method::GET,
         path: format!("/snapshots/{id}/blocks"),
-        query: listing::query(start),
+        query: listing::query(start, max_results),
         headers: vec![asking("block-checksums, put-by-digest, lineage")],
         body: Bytes::new(),
         payload: PayloadHash::Digest(Digest::of(b"")),

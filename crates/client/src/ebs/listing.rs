@@ -3,16 +3,13 @@
 use crate::api::PageStart;
 use types::{BLOCK_BYTES, BlockIndex, Digest, VolumeSize};
 
-/// The largest page that the API knows.
-const MAX_RESULTS: u32 = 10_000;
-
 /// The query of a page, checksums asked for: a parameter that AWS ignores (docs/wire.md, Extensions).
-pub(super) fn query(start: &PageStart) -> String {
+pub(super) fn query(start: &PageStart, max_results: u32) -> String {
     let start = match start {
         PageStart::Index(index) => format!("startingBlockIndex={index}"),
         PageStart::Token(token) => format!("pageToken={}", super::encoded(token)),
     };
-    format!("checksumAlgorithm=SHA256&maxResults={MAX_RESULTS}&{start}")
+    format!("checksumAlgorithm=SHA256&maxResults={max_results}&{start}")
 }
 
 /// Blocks of another size would be something else.
