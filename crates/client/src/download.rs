@@ -26,10 +26,11 @@
 //! - After a failure a target that was written in place is neither old nor new; a file under its hidden name is removed, or kept
 //!   with the state.
 
-mod plan;
+pub(crate) mod plan;
 mod state;
-mod steps;
-mod transfer;
+pub(crate) mod steps;
+pub(crate) mod transfer;
+pub(crate) mod units;
 pub(crate) mod work;
 
 use crate::api::Api;

@@ -3,18 +3,23 @@
 //! Blocks come in ascending order and inside the volume, whatever the server says: the readers of a walk rely on it.
 //!
 //! Failure
-//! - A page that the server cannot give hides blocks that nobody can name. Listing begins again further on, a little at first
-//!   and twice as far each time, until it works; what lies between is told as unlisted.
+//! - A page that the server cannot give hides blocks that nobody can name. The walk then takes the smallest pages there are, as
+//!   far as they can be had, and looks for the next place where a listing works: further on in steps that double, and back from
+//!   there. What lies between is told as unlisted.
 
-use crate::api::{Api, Extensions, ListedBlock};
+use crate::api::{Api, Extensions, ListedBlock, PageStart};
 use crate::listing::Blocks;
 use crate::runs::end;
 use crate::source::Extent;
 use crate::{Error, SnapshotId};
+use std::vec::IntoIter;
 use types::{BlockIndex, VolumeSize};
 
-/// Blocks left out at first behind a page that cannot be had: as many as one lost page of a block map can hide.
-const SKIP_FIRST: u32 = 128;
+/// Blocks of which a listing is lost together: what a leaf of our block maps holds.
+const LEAF: u32 = 128;
+
+/// The smallest page that the API knows (SPEC 2.5).
+const PAGE_MIN: u32 = 100;
 
 /// A listing on its way.
 pub(crate) struct Walk {
@@ -24,10 +29,8 @@ pub(crate) struct Walk {
     volume_size: VolumeSize,
     /// Everything below was told.
     next: u32,
-    /// Where the listing stands, when that is further on.
-    unlisted_to: u32,
     lost: Lost,
-    ended: bool,
+    mode: Mode,
 }
 
 /// What to do about pages that the server has lost.
@@ -48,28 +51,37 @@ pub(crate) enum Listed {
     Unlisted(Extent),
 }
 
+/// Where blocks come from.
+enum Mode {
+    /// Pages as large as they can be.
+    Pages,
+    /// The smallest pages; this one, and whether it is the last.
+    Small(IntoIter<ListedBlock>, bool),
+    /// Nowhere any more.
+    Ended,
+}
+
 impl Walk {
     /// Fetches the first page.
     pub(crate) async fn begin(api: &Api, id: &SnapshotId, lost: Lost) -> Result<Walk, Error> {
-        let (blocks, from) = match Blocks::begin(api, id, BlockIndex::ZERO).await {
-            Ok(blocks) => (blocks, 0),
-            // How large the volume is will be known from wherever a page can be had; behind its end they are empty.
+        let (blocks, mode) = match Blocks::begin(api, id, BlockIndex::ZERO).await {
+            Ok(blocks) => (blocks, Mode::Pages),
             Err(error) if lost == Lost::Skip && is_lost(&error) => {
-                let further = skip(api, id, 0, BlockIndex::COUNT_MAX).await?;
-                further.ok_or(error)?
+                // How large the volume is can be known where nothing is listed: at the end of the largest one.
+                let last = BlockIndex::new(BlockIndex::COUNT_MAX - 1).unwrap_or(BlockIndex::ZERO);
+                let blocks = Blocks::begin(api, id, last).await.map_err(|_| error)?;
+                (blocks, Mode::Small(Vec::new().into_iter(), false))
             }
             Err(error) => return Err(error),
         };
-        let volume_size = blocks.volume_size();
         Ok(Walk {
             api: api.clone(),
             id: id.clone(),
+            volume_size: blocks.volume_size(),
             blocks,
-            volume_size,
             next: 0,
-            unlisted_to: from.min(volume_size.block_count()),
             lost,
-            ended: false,
+            mode,
         })
     }
 
@@ -86,36 +98,38 @@ impl Walk {
     /// What comes next; nothing at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Listed>, Error> {
         loop {
-            if self.next < self.unlisted_to {
-                let extent = Extent {
-                    start: self.next,
-                    count: self.unlisted_to - self.next,
-                };
-                self.next = end(extent);
-                return Ok(Some(Listed::Unlisted(extent)));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            match self.blocks.next().await {
-                Ok(Some(block)) => return self.checked(block).map(Some),
-                Ok(None) => self.ended = true,
-                Err(error) if self.lost == Lost::Skip && is_lost(&error) => self.skip().await?,
-                Err(error) => return Err(error),
+            match &mut self.mode {
+                Mode::Ended => return Ok(None),
+                Mode::Pages => match self.blocks.next().await {
+                    Ok(Some(block)) => return self.checked(block).map(Some),
+                    Ok(None) => self.mode = Mode::Ended,
+                    Err(error) if self.lost == Lost::Skip && is_lost(&error) => {
+                        self.mode = Mode::Small(Vec::new().into_iter(), false);
+                    }
+                    Err(error) => return Err(error),
+                },
+                Mode::Small(page, last) => match (page.next(), *last) {
+                    (Some(block), _) => return self.checked(block).map(Some),
+                    (None, true) => self.mode = Mode::Ended,
+                    (None, false) => {
+                        if let Some(unlisted) = self.small_page().await? {
+                            return Ok(Some(Listed::Unlisted(unlisted)));
+                        }
+                    }
+                },
             }
         }
     }
 
     fn checked(&mut self, block: ListedBlock) -> Result<Listed, Error> {
-        let index = block.index;
-        if index.get() < self.next || !self.volume_size.contains(index) {
+        let (index, count) = (block.index, self.volume_size.block_count());
+        if index.get() < self.next || index.get() >= count {
             return Err(Error::NotTheApi {
                 operation: "ListSnapshotBlocks",
                 endpoint: self.api.endpoint(),
                 reason: format!(
-                    "block {index} is listed after {} blocks of a volume of {}",
-                    self.next,
-                    self.volume_size.block_count()
+                    "block {index} is listed behind {} blocks of a volume of {count}",
+                    self.next
                 ),
             });
         }
@@ -123,37 +137,81 @@ impl Walk {
         Ok(Listed::Block(block))
     }
 
-    /// Goes on behind a page that cannot be had.
-    async fn skip(&mut self) -> Result<(), Error> {
+    /// Fetches the smallest page there is; where that cannot be had, goes on behind it, and answers what is left out.
+    async fn small_page(&mut self) -> Result<Option<Extent>, Error> {
         let count = self.volume_size.block_count();
-        match skip(&self.api, &self.id, self.next, count).await? {
-            Some((blocks, from)) => (self.blocks, self.unlisted_to) = (blocks, from),
-            None => (self.ended, self.unlisted_to) = (true, count),
-        }
-        Ok(())
-    }
-}
-
-/// Begins a listing as little behind `from` as works, before `to`.
-async fn skip(
-    api: &Api,
-    id: &SnapshotId,
-    from: u32,
-    to: u32,
-) -> Result<Option<(Blocks, u32)>, Error> {
-    let mut distance = SKIP_FIRST;
-    while let Some(at) = from
-        .checked_add(distance)
-        .filter(|at| *at < to)
-        .and_then(BlockIndex::new)
-    {
-        match Blocks::begin(api, id, at).await {
-            Ok(blocks) => return Ok(Some((blocks, at.get()))),
-            Err(error) if is_lost(&error) => distance = distance.saturating_mul(2),
+        let Some(from) = BlockIndex::new(self.next).filter(|from| from.get() < count) else {
+            self.mode = Mode::Ended;
+            return Ok(None);
+        };
+        let start = PageStart::Index(from);
+        match self.api.list_blocks_up_to(&self.id, start, PAGE_MIN).await {
+            // An empty page that is not the last one would be asked for for ever.
+            Ok(page) if page.next.is_none() || !page.blocks.is_empty() => {
+                let last = page.next.is_none();
+                self.mode = Mode::Small(page.blocks.into_iter(), last);
+                return Ok(None);
+            }
+            Ok(_) => {}
+            Err(error) if is_lost(&error) => {}
             Err(error) => return Err(error),
         }
+        let to = match self.next_listed(count).await? {
+            Some(at) => {
+                self.blocks = Blocks::begin(&self.api, &self.id, at).await?;
+                self.mode = Mode::Pages;
+                at.get()
+            }
+            None => {
+                self.mode = Mode::Ended;
+                count
+            }
+        };
+        let unlisted = Extent {
+            start: self.next,
+            count: to - self.next,
+        };
+        self.next = end(unlisted);
+        Ok(Some(unlisted))
     }
-    Ok(None)
+
+    /// The first place behind which a listing works, as far as a search can tell that takes few requests: each of those that fail
+    /// is repeated for a while.
+    async fn next_listed(&self, count: u32) -> Result<Option<BlockIndex>, Error> {
+        let first = (self.next / LEAF + 1) * LEAF;
+        let last = (count - 1) / LEAF * LEAF;
+        let (mut lost, mut distance) = (self.next / LEAF * LEAF, 0);
+        let mut found = loop {
+            let at = first.saturating_add(distance).min(last);
+            if at <= lost {
+                return Ok(None);
+            }
+            if self.is_listed(at).await? {
+                break at;
+            }
+            (lost, distance) = (at, distance * 2 + LEAF);
+        };
+        while found - lost > LEAF {
+            let middle = lost + (found - lost) / LEAF / 2 * LEAF;
+            match self.is_listed(middle).await? {
+                true => found = middle,
+                false => lost = middle,
+            }
+        }
+        Ok(BlockIndex::new(found))
+    }
+
+    async fn is_listed(&self, from: u32) -> Result<bool, Error> {
+        let Some(from) = BlockIndex::new(from) else {
+            return Ok(false);
+        };
+        let start = PageStart::Index(from);
+        match self.api.list_blocks_up_to(&self.id, start, PAGE_MIN).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_lost(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Whether an error of a listing may mean that the server has lost the page, while it has others.

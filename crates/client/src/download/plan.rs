@@ -17,7 +17,7 @@ use types::{BlockIndex, Digest};
 
 /// What the listing says, in ascending order; between these, the snapshot has no blocks.
 #[derive(Debug)]
-pub(super) enum Walked {
+pub(crate) enum Walked {
     /// A block that the snapshot has.
     Block {
         /// As it was listed.
@@ -31,7 +31,7 @@ pub(super) enum Walked {
 
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The snapshot does not have these: they are made to read as zeros, whatever stands there.
     Zeros(Extent),
     /// The snapshot does not have these, and the base has data: what does not read as zeros becomes zeros.
@@ -46,16 +46,16 @@ pub(super) enum Step {
 
 /// What is to be done with a block that the snapshot has.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct BlockStep {
+pub(crate) struct BlockStep {
     /// As it was listed.
-    pub(super) block: ListedBlock,
+    pub(crate) block: ListedBlock,
     /// When what stands in the target stays.
-    pub(super) keep: Keep,
+    pub(crate) keep: Keep,
 }
 
 /// When what stands in the target stays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Keep {
+pub(crate) enum Keep {
     /// Never.
     No,
     /// When it has this digest.
@@ -65,7 +65,7 @@ pub(super) enum Keep {
 }
 
 /// What is known of the content of a target before the first write.
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// Nothing.
     Unknown,
     /// It holds another snapshot, more or less.
@@ -80,7 +80,7 @@ pub(super) enum Standing {
 }
 
 /// Makes steps.
-pub(super) struct Planner {
+pub(crate) struct Planner {
     next: u32,
     end: u32,
     standing: Standing,
@@ -92,7 +92,7 @@ pub(super) struct Planner {
 
 impl Planner {
     /// For a volume of so many blocks.
-    pub(super) fn new(end: u32, standing: Standing, written: Option<Lookup>) -> Planner {
+    pub(crate) fn new(end: u32, standing: Standing, written: Option<Lookup>) -> Planner {
         Planner {
             next: 0,
             end,
@@ -104,13 +104,13 @@ impl Planner {
     }
 
     /// Takes more of the listing, and whether that was its end.
-    pub(super) fn feed(&mut self, walked: Vec<Walked>, ended: bool) {
+    pub(crate) fn feed(&mut self, walked: Vec<Walked>, ended: bool) {
         self.walked.extend(walked);
         self.ended = ended;
     }
 
     /// At most so many steps; none when more of the listing is needed, or all is planned. Blocking.
-    pub(super) fn take(&mut self, steps_max: usize) -> Result<Vec<Step>, Error> {
+    pub(crate) fn take(&mut self, steps_max: usize) -> Result<Vec<Step>, Error> {
         let mut steps = Vec::new();
         while steps.len() < steps_max {
             let Some(step) = self.step()? else { break };
@@ -208,7 +208,7 @@ impl Planner {
 }
 
 /// Digests by index, asked in ascending order.
-pub(super) struct Lookup {
+pub(crate) struct Lookup {
     records: Box<dyn FnMut() -> Result<Option<(BlockIndex, Digest)>, Error> + Send>,
     /// The first record that was not asked for yet.
     ahead: Option<(BlockIndex, Digest)>,
@@ -217,7 +217,7 @@ pub(super) struct Lookup {
 
 impl Lookup {
     /// In a file.
-    pub(super) fn new(mut records: Records) -> Lookup {
+    pub(crate) fn new(mut records: Records) -> Lookup {
         Lookup::over(move || records.next())
     }
 

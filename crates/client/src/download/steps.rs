@@ -17,10 +17,10 @@ use types::BlockIndex;
 const BATCH: usize = 256;
 
 /// Batches that wait for the transfer.
-pub(super) const BATCHES_WAITING: usize = 2;
+pub(crate) const BATCHES_WAITING: usize = 2;
 
 /// Which blocks differ between two snapshots, asked block by block, from low to high.
-pub(super) struct Changes {
+pub(crate) struct Changes {
     blocks: ChangedBlocks,
     ahead: Option<BlockIndex>,
     ended: bool,
@@ -28,7 +28,7 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Fetches the first page.
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         api: &Api,
         base: &SnapshotId,
         snapshot: &SnapshotId,
@@ -52,7 +52,7 @@ impl Changes {
 
 /// Plans a whole volume; ends early when nobody takes the steps any more. Planning reads local files, so it takes a place of
 /// `local`.
-pub(super) async fn plan_all(
+pub(crate) async fn plan_all(
     mut walk: Walk,
     mut changes: Option<Changes>,
     mut planner: Planner,

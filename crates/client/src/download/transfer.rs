@@ -4,9 +4,10 @@
 //! while the next one in order is still on its way. No more are started than there are buffers, so that one always has the
 //! buffer that it needs, and all others can wait for it.
 
-use super::plan::{BlockStep, Planner, Step};
+use super::plan::{Planner, Step};
 use super::steps::{BATCHES_WAITING, Changes, plan_all};
-use super::work::{Ready, Unit, Work, Written, Zeros, apply, fetch};
+use super::units::{Next, Unit, Units};
+use super::work::{Ready, Work, Written, Zeros, apply, fetch};
 use crate::journal::Journal;
 use crate::runs::{Runs, end};
 use crate::source::Extent;
@@ -15,7 +16,6 @@ use crate::tasks::{Task, Tasks, blocking};
 use crate::verify::EXTENTS_MAX;
 use crate::walk::Walk;
 use crate::{Counter, Error};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
@@ -25,7 +25,7 @@ use types::{BlockIndex, Digest};
 const PLACES: usize = 8;
 
 /// Most places.
-pub(super) fn places() -> usize {
+pub(crate) fn places() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     cores.max(PLACES)
 }
@@ -80,8 +80,8 @@ impl Transfer {
             let has_room = self.tasks.len() < self.tasks_max;
             if has_room && let Some(unit) = self.units.next() {
                 match unit {
-                    Started::Unit(unit) => self.start(unit),
-                    Started::Holes(count) => self.count(Counter::Zero, count),
+                    Next::Unit(unit) => self.start(unit),
+                    Next::Holes(count) => self.count(Counter::Zero, count),
                 }
                 continue;
             }
@@ -90,7 +90,7 @@ impl Transfer {
                 biased;
                 Some(outcome) = self.tasks.next() => self.settle(outcome?).await?,
                 steps = self.steps.recv(), if wants_steps => match steps {
-                    Some(steps) => self.units.steps.extend(steps),
+                    Some(steps) => self.units.extend(steps),
                     None => {
                         if let Some(planning) = self.planning.take() {
                             planning.await?;
@@ -193,39 +193,5 @@ impl Transfer {
         let meter = self.work.api.meter();
         meter.add(counter, u64::from(blocks));
         meter.add(Counter::Done, u64::from(blocks));
-    }
-}
-
-/// Steps, taken apart into what is done at once.
-#[derive(Default)]
-struct Units {
-    steps: VecDeque<Step>,
-}
-
-/// What comes next.
-enum Started {
-    Unit(Unit),
-    /// Nothing, for so many blocks.
-    Holes(u32),
-}
-
-impl Units {
-    fn next(&mut self) -> Option<Started> {
-        let unit = match self.steps.pop_front()? {
-            Step::Holes(extent) => return Some(Started::Holes(extent.count)),
-            Step::Zeros(extent) => Unit::Zeros(extent),
-            Step::Unlisted(extent) => Unit::Unlisted(extent),
-            Step::Block(BlockStep { block, keep }) => Unit::Block(BlockStep { block, keep }),
-            Step::Check(extent) => {
-                if extent.count > 1 {
-                    self.steps.push_front(Step::Check(Extent {
-                        start: extent.start + 1,
-                        count: extent.count - 1,
-                    }));
-                }
-                Unit::Check(BlockIndex::new(extent.start)?)
-            }
-        };
-        Some(Started::Unit(unit))
     }
 }

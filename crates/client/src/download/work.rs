@@ -9,6 +9,7 @@
 //!   who has all places knows that nothing is being done any more.
 
 use super::plan::{BlockStep, Keep};
+use super::units::Unit;
 use crate::api::{Api, GotBlock, ListedBlock};
 use crate::listing::fresh_token;
 use crate::source::Extent;
@@ -37,19 +38,6 @@ pub(super) struct Work {
     pub(super) local: Arc<Semaphore>,
     /// Whether long work ends early.
     pub(super) stopped: AtomicBool,
-}
-
-/// One thing to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Unit {
-    /// These become zeros.
-    Zeros(Extent),
-    /// These become zeros, since nobody knows what they are.
-    Unlisted(Extent),
-    /// This becomes zeros unless it is.
-    Check(BlockIndex),
-    /// The snapshot has this.
-    Block(BlockStep),
 }
 
 /// What the target needs.
@@ -86,7 +74,7 @@ pub(super) enum Written {
 }
 
 /// A place on a blocking thread.
-pub(super) async fn place(local: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+pub(crate) async fn place(local: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     let place = Arc::clone(local).acquire_owned().await;
     place.expect("nobody closes the semaphore")
 }

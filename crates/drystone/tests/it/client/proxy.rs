@@ -49,6 +49,8 @@ pub enum Fault {
     CorruptRequest,
     /// One bit in the middle of the answer's body is another; answers without a body are left alone.
     CorruptAnswer,
+    /// The answer offers no extensions, as AWS's do not.
+    NoExtensions,
     /// Request and answer move at this many bytes a second.
     Slow(u32),
 }

@@ -118,6 +118,10 @@ impl Connection<'_> {
                     self.shared.applied(fault);
                 }
             }
+            Some(fault @ Fault::NoExtensions) => {
+                answer.hide_header("x-drystone-extensions");
+                self.shared.applied(fault);
+            }
             Some(fault @ Fault::Slow(_)) => self.shared.applied(fault),
             _ => {}
         }

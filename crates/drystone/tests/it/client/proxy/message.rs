@@ -81,6 +81,17 @@ impl Message {
         true
     }
 
+    /// Gives a header a name of the same length that means nothing.
+    pub(super) fn hide_header(&mut self, name: &str) {
+        let position = self
+            .head
+            .windows(name.len())
+            .position(|found| found.eq_ignore_ascii_case(name.as_bytes()));
+        if let Some(at) = position {
+            self.head[at..at + name.len()].fill(b'x');
+        }
+    }
+
     fn lines(&self) -> impl Iterator<Item = String> {
         let text = String::from_utf8_lossy(&self.head).into_owned();
         let lines: Vec<String> = text.split("\r\n").map(str::to_owned).collect();
