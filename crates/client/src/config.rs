@@ -5,6 +5,7 @@
 //! endpoints.rs    where services are, by region or as configured
 //! credentials.rs  access keys, fetched again before they expire
 //! process.rs      programs that print access keys
+//! elsewhere.rs    what to do where keys must come from AWS; aws_chain.rs in builds with `--cfg aws_config`
 //! ```
 //!
 //! Everywhere an option comes before the environment, the environment before the profile, and the profile before what is built
@@ -12,6 +13,8 @@
 //! environment.
 
 mod credentials;
+#[cfg_attr(aws_config, path = "config/aws_chain.rs")]
+mod elsewhere;
 mod endpoints;
 mod ini;
 mod process;
@@ -24,7 +27,7 @@ pub use profiles::Profiles;
 
 use crate::Error;
 use credentials::Source;
-use endpoints::{Endpoints, Region, Service};
+use endpoints::{Region, Service, Settings};
 use profiles::Profile;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -138,19 +141,19 @@ impl Config {
                 ))
             })?;
         let region = Region::parse(region)?;
-        let endpoints = Endpoints {
+        let settings = Settings {
             environment,
             options,
             profile: &profile,
             region: &region,
         };
         Ok(Config {
-            ebs: endpoints.of(Service::Ebs)?,
-            ec2: endpoints.of(Service::Ec2)?,
-            sts: endpoints.of(Service::Sts)?,
+            ebs: settings.endpoint(Service::Ebs)?,
+            ec2: settings.endpoint(Service::Ec2)?,
+            sts: settings.endpoint(Service::Sts)?,
             region: region.as_str().to_owned(),
             ca_bundle: ca_bundle(environment, options, &profile),
-            credentials: Credentials::from_source(Source::find(environment, options, &profile)?),
+            credentials: Credentials::from_source(Source::find(&settings)?),
         })
     }
 }

@@ -8,9 +8,9 @@
 //!   that one got, keys or error, where none are.
 //! - No `Debug`, message or log line shows a secret key or a session token; both are wiped when dropped.
 
+use super::elsewhere::Elsewhere;
+use super::endpoints::Settings;
 use super::process::CredentialProcess;
-use super::profiles::Profile;
-use super::{ConfigOptions, Environment};
 use crate::Error;
 use sigv4::{AccessKeyId, SecretKey};
 use std::fmt;
@@ -63,32 +63,30 @@ pub(super) enum Source {
     Fixed(Arc<SigningKeys>),
     /// A program prints them.
     Process(CredentialProcess),
-    /// There are none, or none that this program can fetch; with what to do about it.
-    Missing(String),
+    /// AWS gives them, if anyone does: for a role or a sign-on, or to the machine.
+    Elsewhere(Elsewhere),
 }
 
 impl Source {
     /// Where the keys of this environment and profile come from, in the order of the AWS CLI: the environment, unless an
     /// option names the profile; then within the profile a role, single sign-on, the credentials file, a program, and the
     /// configuration file.
-    pub(super) fn find(
-        environment: &Environment,
-        options: &ConfigOptions,
-        profile: &Profile<'_>,
-    ) -> Result<Source, Error> {
+    pub(super) fn find(settings: &Settings<'_>) -> Result<Source, Error> {
+        let Settings {
+            environment,
+            options,
+            profile,
+            ..
+        } = settings;
         if options.profile.is_none()
             && let Some(source) =
                 pair(&|name| environment.get(name), &VARIABLES, "the environment")?
         {
             return Ok(source);
         }
-        if let Some(property) = CHAIN_PROPERTIES
-            .iter()
-            .find(|name| profile.get(name).is_some())
-        {
-            return Ok(Source::chain(&format!(
-                "{profile} has '{property}', which this build does not follow"
-            )));
+        let elsewhere = |why| Ok(Source::Elsewhere(Elsewhere::new(why, settings)?));
+        if let Some(property) = ELSEWHERE.iter().find(|name| profile.get(name).is_some()) {
+            return elsewhere(format!("{profile} has '{property}'"));
         }
         let in_file = |name: &str| profile.in_credentials_file(name);
         if let Some(source) = pair(
@@ -111,15 +109,8 @@ impl Source {
         )? {
             return Ok(source);
         }
-        Ok(Source::chain(&format!(
-            "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or keys or a credential_process in {profile}"
-        )))
-    }
-
-    fn chain(otherwise: &str) -> Source {
-        Source::Missing(format!(
-            "{otherwise}; with roles, single sign-on and instance metadata deals a build with RUSTFLAGS=\"--cfg aws_config\", or \
-             a profile with 'credential_process = aws configure export-credentials --profile NAME'"
+        elsewhere(format!(
+            "no credentials are in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or in {profile}"
         ))
     }
 }
@@ -137,7 +128,7 @@ const PROPERTIES: [&str; 3] = [
 ];
 
 /// Properties of profiles whose keys are asked from a service.
-const CHAIN_PROPERTIES: [&str; 7] = [
+const ELSEWHERE: [&str; 7] = [
     "role_arn",
     "web_identity_token_file",
     "credential_source",
@@ -234,8 +225,7 @@ impl Credentials {
     pub async fn get(&self, clock: &dyn Clock) -> Result<Arc<SigningKeys>, Error> {
         match &self.inner.source {
             Source::Fixed(keys) => return Ok(Arc::clone(keys)),
-            Source::Missing(message) => return Err(Error::Config(message.clone())),
-            Source::Process(_) => {}
+            Source::Process(_) | Source::Elsewhere(_) => {}
         }
         let now = clock.now();
         let ended = self.inner.ended.load(Ordering::Acquire);
@@ -294,9 +284,12 @@ impl Credentials {
     async fn fetch(&self) -> Result<Fetched, String> {
         match &self.inner.source {
             Source::Process(process) => process.run().await,
-            Source::Fixed(_) | Source::Missing(_) => {
-                unreachable!("answered before anything is fetched")
-            }
+            Source::Elsewhere(elsewhere) => elsewhere.fetch().await,
+            // Answered before; these never expire.
+            Source::Fixed(keys) => Ok(Fetched {
+                keys: SigningKeys::clone(keys),
+                expires: None,
+            }),
         }
     }
 
@@ -323,7 +316,7 @@ impl fmt::Debug for Credentials {
         match &self.inner.source {
             Source::Fixed(keys) => f.debug_tuple("Fixed").field(keys).finish(),
             Source::Process(process) => f.debug_tuple("Process").field(process).finish(),
-            Source::Missing(_) => f.write_str("Missing"),
+            Source::Elsewhere(elsewhere) => f.debug_tuple("Elsewhere").field(elsewhere).finish(),
         }
     }
 }

@@ -134,18 +134,25 @@ impl Service {
     }
 }
 
-/// What decides where services are.
-pub(super) struct Endpoints<'a> {
+/// What decides where services are, and who is asking.
+pub(super) struct Settings<'a> {
     pub(super) environment: &'a Environment,
     pub(super) options: &'a ConfigOptions,
     pub(super) profile: &'a Profile<'a>,
     pub(super) region: &'a Region,
 }
 
-impl Endpoints<'_> {
-    pub(super) fn of(&self, service: Service) -> Result<Uri, Error> {
-        let fips = self.switch("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?;
-        let dual_stack = self.switch("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?;
+impl Settings<'_> {
+    pub(super) fn fips(&self) -> Result<bool, Error> {
+        self.switch("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")
+    }
+
+    pub(super) fn dual_stack(&self) -> Result<bool, Error> {
+        self.switch("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")
+    }
+
+    pub(super) fn endpoint(&self, service: Service) -> Result<Uri, Error> {
+        let (fips, dual_stack) = (self.fips()?, self.dual_stack()?);
         if let Some((url, origin)) = self.configured(service)? {
             if fips || dual_stack {
                 let switch = if fips { "FIPS" } else { "dual-stack" };
@@ -275,13 +282,13 @@ mod tests {
             let environment = Environment::new([switch("FIPS"), switch("DUALSTACK")]);
             let (options, profiles) = (ConfigOptions::default(), Profiles::default());
             let profile = Profile::choose(&environment, &options, &profiles).expect("a profile");
-            let endpoints = Endpoints {
+            let settings = Settings {
                 environment: &environment,
                 options: &options,
                 profile: &profile,
                 region: &Region::parse(region).expect("a region"),
             };
-            let uri = endpoints.of(service).expect("an endpoint");
+            let uri = settings.endpoint(service).expect("an endpoint");
             assert_eq!(uri.to_string(), format!("https://{host}/"));
         };
         use Service::{Ebs, Ec2, Sts};

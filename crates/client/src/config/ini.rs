@@ -37,8 +37,8 @@ impl Property {
         // What stands in the property's own line is its value, and no property.
         let (_, lines) = self.value.split_once('\n')?;
         let pairs = lines.lines().filter_map(pair);
-        let named = pairs.filter(|(found, _)| found.eq_ignore_ascii_case(name));
-        named.last().map(|(_, value)| value)
+        let mut named = pairs.filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        named.next_back().map(|(_, value)| value)
     }
 }
 

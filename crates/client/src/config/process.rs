@@ -90,7 +90,7 @@ impl CredentialProcess {
         match status {
             None => Err(named("printed more than 64 KiB")),
             Some(status) if !status.success() => Err(named(&format!("failed: {status}"))),
-            Some(_) => read(&output).map_err(|what| named(what)),
+            Some(_) => read(&output).map_err(named),
         }
     }
 }

@@ -29,13 +29,10 @@ impl Profiles {
     /// # Errors
     /// [`Error::Config`]: a file cannot be read, or its form is wrong.
     pub fn read(environment: &Environment) -> Result<Profiles, Error> {
-        let path = |variable, usual| {
-            let home = || Some(Path::new(environment.get("HOME")?).join(usual));
-            let named = environment.get(variable);
-            named.map(|path| environment.expand(path)).or_else(home)
-        };
-        let config = path("AWS_CONFIG_FILE", ".aws/config");
-        let credentials = path("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
+        let Paths {
+            config,
+            credentials,
+        } = Paths::find(environment);
         Ok(Profiles {
             config: read(config)?,
             credentials: read(credentials)?,
@@ -51,6 +48,26 @@ impl Profiles {
             config: parse("the configuration file", config)?,
             credentials: parse("the credentials file", credentials)?,
         })
+    }
+}
+
+/// Where the two files are, if anywhere.
+pub(super) struct Paths {
+    pub(super) config: Option<PathBuf>,
+    pub(super) credentials: Option<PathBuf>,
+}
+
+impl Paths {
+    pub(super) fn find(environment: &Environment) -> Paths {
+        let path = |variable, usual| {
+            let home = || Some(Path::new(environment.get("HOME")?).join(usual));
+            let named = environment.get(variable);
+            named.map(|path| environment.expand(path)).or_else(home)
+        };
+        Paths {
+            config: path("AWS_CONFIG_FILE", ".aws/config"),
+            credentials: path("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
+        }
     }
 }
 
@@ -95,6 +112,11 @@ impl<'a> Profile<'a> {
             profile.services = Some(section.ok_or_else(missing)?);
         }
         Ok(profile)
+    }
+
+    /// The name.
+    pub(super) fn name(&self) -> &'a str {
+        self.name
     }
 
     /// The value of a property that is there and not empty.

@@ -258,7 +258,7 @@ async fn what_this_build_cannot_do_is_said_when_keys_are_needed() {
         assert!(message.contains(part), "{message}");
         assert!(message.contains("--cfg aws_config"), "{message}");
     };
-    check("", "no credentials").await;
+    check("", "no credentials are").await;
     check("[default]\nsso_session = s", "'sso_session'").await;
     // A role comes before keys, as in the AWS CLI: they may be those that assume it.
     let role = "[default]\nrole_arn = r\naws_access_key_id=A\naws_secret_access_key=s";
