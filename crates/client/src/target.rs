@@ -26,6 +26,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use stream::Stream;
 use types::{BlockIndex, VolumeSize};
 use writer::{Unwritten, Writer};
@@ -89,6 +90,15 @@ impl Target {
     /// [`Error::Unfit`]: a device too small or in use, a file that another download writes, nothing left to resume, a base with
     /// data past the end, a stream that is to hold something before; [`Error::Io`].
     pub fn open(path: &TargetPath, options: &TargetOptions) -> Result<Target, Error> {
+        Target::open_unless(path, options, &AtomicBool::new(false))
+    }
+
+    /// The same, but given up with [`Error::Interrupted`] when `stopped` becomes true while a base is copied.
+    pub fn open_unless(
+        path: &TargetPath,
+        options: &TargetOptions,
+        stopped: &AtomicBool,
+    ) -> Result<Target, Error> {
         let volume = u64::from(options.volume_size.block_count()) * BLOCK;
         let bytes = options.bytes.unwrap_or(volume);
         if bytes > volume {
@@ -117,8 +127,12 @@ impl Target {
             }
         };
         match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-            None | Some(FileType::RegularFile) => open_file(path, found, bytes, &options.before),
-            Some(FileType::BlockDevice) => open_device(path, found, bytes, &options.before),
+            None | Some(FileType::RegularFile) => {
+                open_file(path, found, bytes, &options.before, stopped)
+            }
+            Some(FileType::BlockDevice) => {
+                open_device(path, found, bytes, &options.before, stopped)
+            }
             Some(FileType::Fifo | FileType::CharacterDevice) => {
                 let flags = OFlags::WRONLY | OFlags::CLOEXEC;
                 let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| {
@@ -214,6 +228,7 @@ fn open_file(
     found: Option<Stat>,
     bytes: u64,
     before: &Before,
+    stopped: &AtomicBool,
 ) -> Result<Target, Error> {
     let (earlier, base) = match before {
         Before::Nothing => (Earlier::Remove, None),
@@ -229,7 +244,7 @@ fn open_file(
     };
     let (waiting, file) = Waiting::open(path, found, earlier)?;
     let name = waiting.name();
-    let opened = fill_file(file, name, bytes, earlier, base.as_ref());
+    let opened = fill_file(file, name, bytes, earlier, base.as_ref(), stopped);
     match opened {
         Ok(writer) => Ok(Target(Kind::Disk {
             writer,
@@ -250,6 +265,7 @@ fn fill_file(
     bytes: u64,
     earlier: Earlier,
     base: Option<&Source>,
+    stopped: &AtomicBool,
 ) -> Result<Writer, Error> {
     let cloned = base.is_some_and(|base| base.clone_into(&file));
     file::set_length(&file, &name, bytes)?;
@@ -263,7 +279,7 @@ fn fill_file(
     if let Some(base) = base
         && !cloned
     {
-        base::copy(base, &writer)?;
+        base::copy(base, &writer, stopped)?;
     }
     Ok(writer)
 }
@@ -284,6 +300,7 @@ fn open_device(
     found: Option<Stat>,
     bytes: u64,
     before: &Before,
+    stopped: &AtomicBool,
 ) -> Result<Target, Error> {
     let base = match before {
         Before::Nothing | Before::Partial => None,
@@ -295,7 +312,7 @@ fn open_device(
     };
     let writer = Writer::new(device::open(path, bytes)?, Unwritten::Anything);
     if let Some(base) = base {
-        base::copy(&base, &writer)?;
+        base::copy(&base, &writer, stopped)?;
     }
     Ok(Target(Kind::Disk {
         writer,

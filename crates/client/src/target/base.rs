@@ -2,6 +2,9 @@
 //!
 //! A base is as long as the target, or shorter: what it lacks is zeros. It may be longer where that is a device, of which only
 //! the beginning counts, or where what is too much of it holds only zeros; else it is not the disk that it is said to be.
+//!
+//! The copy is made by reading and writing as in any transfer, which leaves holes, zeros and the page cache alone. (The kernel's
+//! `copy_file_range` goes through the page cache where it cannot share the data, and takes longer.)
 
 use super::writer::{Writer, is_zero};
 use crate::Error;
@@ -9,7 +12,15 @@ use crate::source::disk::BLOCK;
 use crate::source::{Extent, Source};
 use buffers::Aligned;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use types::{BLOCK_BYTES, BlockIndex};
+
+/// Threads that copy: while some read, others write.
+const COPIERS: usize = 4;
+
+/// Blocks that a thread takes at once: 32 MiB.
+const PIECE: u32 = 64;
 
 /// Refuses a file that has data past `bytes`.
 pub(super) fn check_length(base: &Source, name: &Path, bytes: u64) -> Result<(), Error> {
@@ -37,37 +48,126 @@ pub(super) fn check_length(base: &Source, name: &Path, bytes: u64) -> Result<(),
     Ok(())
 }
 
-/// Copies all that a target can hold.
-pub(super) fn copy(base: &Source, writer: &Writer) -> Result<(), Error> {
-    let end = writer.disk().bytes().div_ceil(BLOCK) as u32;
-    let mut buffer = Aligned::zeroed(BLOCK_BYTES);
-    // Everything before it is as in the base, but for a run of zeros that ends at the block in hand.
-    let mut done = 0;
-    let mut from = 0;
-    while let Some(run) = base.next_data(from)?
-        && run.start < end
-    {
-        from = run.start + run.count;
-        for index in blocks(run).take_while(|index| index.get() < end) {
-            base.read_block(index, buffer.as_mut_slice())?;
-            let inside = writer.disk().bytes_of(index);
-            buffer.as_mut_slice()[inside..].fill(0);
-            if is_zero(buffer.as_slice()) {
-                continue;
-            }
-            zero(writer, done, index.get())?;
-            writer.write_block(index, buffer.as_slice())?;
-            done = index.get() + 1;
-        }
-    }
-    zero(writer, done, end)
+/// Copies all that a target can hold, unless it is stopped.
+pub(super) fn copy(base: &Source, writer: &Writer, stop: &AtomicBool) -> Result<(), Error> {
+    let copying = Copying {
+        base,
+        writer,
+        stop,
+        failed: AtomicBool::new(false),
+        taken: Mutex::new(0),
+        end: writer.disk().bytes().div_ceil(BLOCK) as u32,
+    };
+    std::thread::scope(|scope| {
+        let copiers: Vec<_> = (0..COPIERS)
+            .map(|_| scope.spawn(|| copying.run()))
+            .collect();
+        let results: Vec<_> = copiers
+            .into_iter()
+            .map(|copier| {
+                copier
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect();
+        // Those that stopped because another failed have less to say.
+        let (less, more): (Vec<_>, Vec<_>) = results
+            .into_iter()
+            .filter_map(Result::err)
+            .partition(|error| matches!(error, Error::Interrupted));
+        more.into_iter().chain(less).next().map_or(Ok(()), Err)
+    })
 }
 
-fn zero(writer: &Writer, start: u32, end: u32) -> Result<(), Error> {
-    writer.zero(Extent {
-        start,
-        count: end - start,
-    })
+struct Copying<'a> {
+    base: &'a Source,
+    writer: &'a Writer,
+    stop: &'a AtomicBool,
+    failed: AtomicBool,
+    /// The blocks before this one are taken.
+    taken: Mutex<u32>,
+    end: u32,
+}
+
+/// Blocks of which the base has no data, and those after them of which it may.
+struct Piece {
+    hole: Extent,
+    data: Extent,
+}
+
+impl Copying<'_> {
+    fn run(&self) -> Result<(), Error> {
+        let result = self.copy_pieces();
+        if result.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn copy_pieces(&self) -> Result<(), Error> {
+        let mut buffer = Aligned::zeroed(BLOCK_BYTES);
+        while let Some(piece) = self.take()? {
+            self.zero(piece.hole.start, piece.data.start)?;
+            self.copy_data(piece.data, buffer.as_mut_slice())?;
+        }
+        Ok(())
+    }
+
+    /// The next piece; nothing at the end.
+    fn take(&self) -> Result<Option<Piece>, Error> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if *taken == self.end {
+            return Ok(None);
+        }
+        let (start, count) = match self.base.next_data(*taken)? {
+            Some(run) if run.start < self.end => {
+                (run.start, run.count.min(self.end - run.start).min(PIECE))
+            }
+            _ => (self.end, 0),
+        };
+        let hole = Extent {
+            start: *taken,
+            count: start - *taken,
+        };
+        *taken = start + count;
+        let data = Extent { start, count };
+        Ok(Some(Piece { hole, data }))
+    }
+
+    fn copy_data(&self, data: Extent, buffer: &mut [u8]) -> Result<(), Error> {
+        // What lies before it is done, but for a run of zeros that ends at the block in hand.
+        let mut done = data.start;
+        for index in blocks(data) {
+            self.check_stopped()?;
+            self.base.read_block(index, buffer)?;
+            buffer[self.writer.disk().bytes_of(index)..].fill(0);
+            if is_zero(buffer) {
+                continue;
+            }
+            self.zero(done, index.get())?;
+            self.writer.write_block(index, buffer)?;
+            done = index.get() + 1;
+        }
+        self.zero(done, data.start + data.count)
+    }
+
+    fn zero(&self, start: u32, end: u32) -> Result<(), Error> {
+        let mut start = start;
+        while start < end {
+            self.check_stopped()?;
+            let count = (end - start).min(super::ZERO_BLOCKS);
+            self.writer.zero(Extent { start, count })?;
+            start += count;
+        }
+        Ok(())
+    }
+
+    fn check_stopped(&self) -> Result<(), Error> {
+        match self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed) {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
+        }
+    }
 }
 
 fn blocks(run: Extent) -> impl Iterator<Item = BlockIndex> {

@@ -7,6 +7,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use types::BLOCK_BYTES;
 
 fn names(dir: &Path) -> Vec<String> {
@@ -245,6 +246,22 @@ fn a_base_keeps_its_holes() {
     assert!(part == blocks(&[1, 0, 3]));
     let missing = open(&path, BLOCK, Before::Base(dir.path().join("missing")));
     assert!(matches!(missing, Err(Error::Io { .. })));
+}
+
+#[test]
+fn a_copy_of_a_base_can_be_stopped() {
+    let (dir, path) = place();
+    let base = dir.path().join("base");
+    fs::write(&base, blocks(&[1, 2])).unwrap();
+    let stopped = AtomicBool::new(true);
+    let options = super::options(2 * BLOCK, Before::Base(base));
+    let refused = Target::open_unless(&TargetPath::Path(path), &options, &stopped);
+    match refused {
+        Err(Error::Interrupted) => assert_eq!(names(dir.path()), ["base"]),
+        // Nothing was copied: the file system shares the data.
+        Ok(target) => target.abandon(false),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 #[test]
