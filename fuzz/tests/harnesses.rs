@@ -48,6 +48,33 @@ const PIECES: [&str; 40] = [
     "&DryRun=true",
 ];
 
+const PROFILES: [&str; 24] = [
+    "[default]\n",
+    "[profile a]\n",
+    "[profile \"my own\"]\n",
+    "[services s]\n",
+    "[a]\n",
+    "region = us-east-1\n",
+    "region = cn-north-1\n",
+    "region = ",
+    "services = s\n",
+    "ebs =\n  endpoint_url = http://h:1/p\n",
+    "endpoint_url = ",
+    "https://h\n",
+    "use_fips_endpoint = true\n",
+    "use_dualstack_endpoint = true\n",
+    "aws_access_key_id = AKIA\n",
+    "aws_secret_access_key = s\n",
+    "credential_process = sh -c 'a \"b\" c'\n",
+    "role_arn = r\n",
+    "# comment\n",
+    "\n\n",
+    "\n",
+    "  ",
+    "=",
+    "[",
+];
+
 fn requests() -> impl Strategy<Value = Vec<u8>> {
     let word = string_regex("[ -~]{0,12}").expect("a good expression");
     let piece = prop_oneof![
@@ -56,6 +83,18 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
         1 => vec(any::<u8>(), 0..6),
     ];
     vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+}
+
+/// Lines of the AWS tools' files, whole and broken.
+fn profiles() -> impl Strategy<Value = Vec<u8>> {
+    let word = string_regex("[ -~\n\t]{0,12}").expect("a good expression");
+    let piece = prop_oneof![
+        6 => (0..PROFILES.len()).prop_map(|at| PROFILES[at].as_bytes().to_vec()),
+        1 => word.prop_map(String::into_bytes),
+        1 => vec(any::<u8>(), 0..4),
+    ];
+    let lines = vec(piece, 0..24).prop_map(|pieces| pieces.concat());
+    lines.prop_map(|lines| [b"[default]\nregion = us-east-1\n", &lines[..]].concat())
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -93,6 +132,11 @@ proptest! {
     #[test]
     fn tokens_with_one_letter_changed(kind in 0..2_u8, place in any::<u8>(), letter in "[A-Za-z0-9]") {
         drystone_fuzz::tokens(&[2 | kind, place, letter.as_bytes()[0]]);
+    }
+
+    #[test]
+    fn client_config(data in prop_oneof![profiles(), bytes()]) {
+        drystone_fuzz::client_config(&data);
     }
 
     #[test]

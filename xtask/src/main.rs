@@ -27,7 +27,7 @@ usage: cargo xtask COMMAND
   test [SUITE...]              every test; or some of: workspace, harnesses, python, aws-cli,
                                javascript, soak, crashdisk
   tidy                         the house rules that no compiler knows
-  conformance                  the same story through the Rust SDK (builds for minutes)
+  conformance                  the same story, and credentials, through the Rust SDK (builds for minutes)
   soak [--kills N] [--full-kills N] [--seed N]
                                kills the server under load and checks what it acknowledged
   crashdisk [--cuts N] [--fs ext4,xfs] [--disks 1,2] [--log-mib N] [--seed N]
