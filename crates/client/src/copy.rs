@@ -26,11 +26,12 @@ mod plan;
 mod prepare;
 
 use crate::api::{Api, Description, SnapshotState, StartSnapshot};
+use crate::wait::wait_until_completed;
 use crate::{Counter, Error, SnapshotId};
 use blocks::{Ends, Listing};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use types::limits::TAGS_MAX;
 
 pub use plan::{CopyPlan, plan};
@@ -41,9 +42,6 @@ pub const COPY_OF_TAG: &str = "drystone:copy-of";
 
 /// Longest time that deleting a pending copy may take.
 const DELETE_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Time between two looks at a copy that is being completed.
-const WAIT: Duration = Duration::from_millis(500);
 
 /// Minutes without activity after which the destination gives a copy up: a source may be out of reach for a while.
 const TIMEOUT_MINUTES: u32 = 60;
@@ -160,11 +158,8 @@ pub async fn copy(
         }
     };
     if options.wait {
-        tokio::select! {
-            done = wait_until_completed(to, &started.id) => done?,
-            // The copy is whole, only not seen completed: it stays.
-            () = &mut cancel => return Err(Error::Interrupted),
-        };
+        // From here on the copy is whole, only not seen completed: it stays.
+        wait_until_completed(to, &started.id, &mut cancel).await?;
     }
     Ok(CopyReport {
         snapshot: started.id,
@@ -173,25 +168,6 @@ pub async fn copy(
         blocks_put,
         completed: options.wait,
     })
-}
-
-/// Until the destination says that the copy is completed.
-async fn wait_until_completed(to: &Api, copy: &SnapshotId) -> Result<(), Error> {
-    loop {
-        let found = counterpart::find(to, copy).await?;
-        let state = found.as_ref().map(|found| &found.state);
-        match state {
-            Some(SnapshotState::Completed) => return Ok(()),
-            Some(SnapshotState::Pending) => sleep(WAIT).await,
-            _ => {
-                return Err(Error::SnapshotFailed {
-                    snapshot: copy.clone(),
-                    state: state.map_or("deleted", state_name).to_owned(),
-                    message: found.and_then(|found| found.state_message),
-                });
-            }
-        }
-    }
 }
 
 /// Puts all blocks and completes.

@@ -17,7 +17,7 @@ mod job;
 mod load;
 mod machine;
 mod place;
-mod processes;
+pub(super) mod processes;
 mod report;
 mod requests;
 mod statistics;
