@@ -1,11 +1,58 @@
 //! Makes a snapshot of a disk, and sends only what the server does not have.
+//!
+//! Steps, and what a kill after each leaves behind:
+//! 1. The source is opened, the parent's listing begun, the volume's size chosen (`upload/parent.rs`): nothing.
+//! 2. The snapshot is started, or found again (`upload/begin.rs`, `upload/state.rs`): a pending snapshot, and with a state file what leads
+//!    to it, even when the answer was not seen.
+//! 3. Every block that may differ from what the snapshot holds is looked at, and put where it does (`upload/transfer.rs`): what was
+//!    acknowledged is in the state file, and is not sent again; what was on its way is marked there, and is sent again.
+//! 4. The source is looked at again: it must have kept its length; a warning tells when it was written to meanwhile.
+//! 5. The snapshot is completed with the count and aggregate checksum of what was put: a repeat says the same again, which is harmless.
+//! 6. If wanted, it is waited for. Then the digest file gets its name, and the state file is removed.
+//!
+//! Failure
+//! - A failure or cancel before the server accepted step 5 ends with the pending snapshot deleted, as well as that can be done then,
+//!   unless there is a state file: then it is kept to go on with.
+//! - A snapshot that was completed, or that failed on the server, is never deleted.
+//! - A snapshot that is completed with another count or checksum than it has, because of damage on the way or a state file that lost
+//!   records to a crash of this machine, ends in the state `error`, which [`crate::wait`] tells.
+
+mod begin;
+mod collect;
+mod decide;
+mod parent;
+mod plan;
+mod probe;
+mod read;
+mod send;
+mod state;
+mod transfer;
 
 use crate::api::Api;
-use crate::source::{SourceOptions, SourcePath};
+use crate::journal::{DigestFile, DigestHeader, check_replaceable, remove};
+use crate::source::{Source, SourceOptions, SourcePath};
+use crate::tasks::blocking;
+use crate::wait::wait_until_completed;
 use crate::{Error, SnapshotId};
+use begin::{Beginning, Begun, Done};
+use parent::Parent;
+use state::State;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use types::{Digest, VolumeSize};
+use std::pin::pin;
+use std::sync::Arc;
+use transfer::Transfer;
+use types::{BLOCK_BYTES, BLOCKS_PER_GIB, Digest, VolumeSize};
+
+/// Bytes of a GiB of a volume.
+const GIB: u64 = BLOCKS_PER_GIB as u64 * BLOCK_BYTES as u64;
+
+/// Longest and least timeout of a snapshot, in minutes (SPEC 3.6).
+const TIMEOUT_MINUTES_MAX: u64 = 4_320;
+const TIMEOUT_MINUTES_MIN: u64 = 60;
+
+/// How fast a source is read at least, in bytes per minute: an incremental upload may put nothing for as long as that takes.
+const READ_PER_MINUTE_MIN: u64 = 50_000_000 * 60;
 
 /// What to upload, and how.
 #[derive(Clone, Debug)]
@@ -69,11 +116,289 @@ pub struct UploadReport {
 }
 
 /// Uploads. When `cancel` ends first, or on failure, the pending snapshot is deleted, unless its state is kept.
+///
+/// # Errors
+/// [`Error::Config`]: options that do not fit together, or a state file that is another upload's; [`Error::Unfit`]: a source larger
+/// than the volume, or changed in length; [`Error::SnapshotFailed`]: waited for in vain; [`Error::Interrupted`]; those of the calls.
 pub async fn upload(
     api: &Api,
     options: &UploadOptions,
     cancel: impl Future<Output = ()> + Send,
 ) -> Result<UploadReport, Error> {
-    let _ = (api, options, cancel);
-    unimplemented!()
+    let mut cancel = pin!(cancel);
+    let mut prepared = tokio::select! {
+        prepared = Prepared::new(api, options) => prepared?,
+        () = &mut cancel => return Err(Error::Interrupted),
+    };
+    let state = prepared.state(api, options);
+    let begun = match begin::begin(api, options, state, &mut prepared.warnings, &mut cancel).await?
+    {
+        Beginning::Begun(begun) => begun,
+        Beginning::Done(done) => {
+            remove_state(options).await?;
+            return Ok(prepared.report_of_done(done));
+        }
+    };
+    let (snapshot, ours) = (begun.snapshot.clone(), begun.ours);
+    let (mut report, digests) = match prepared.send(api, options, begun, &mut cancel).await {
+        Ok(sent) => sent,
+        Err(error) => {
+            if options.state.is_none() && ours {
+                begin::discard(api, &snapshot).await;
+            }
+            return Err(error);
+        }
+    };
+    if options.wait {
+        wait_until_completed(api, &snapshot, &mut cancel).await?;
+        report.completed = true;
+    }
+    if let Some(digests) = digests {
+        blocking(move || digests.finish()).await?;
+    }
+    remove_state(options).await?;
+    Ok(report)
+}
+
+/// What is known before a snapshot is started.
+struct Prepared {
+    source: Arc<Source>,
+    parent: Option<Parent>,
+    known_by: ParentKnownBy,
+    volume_size: VolumeSize,
+    digests: Option<PathBuf>,
+    warnings: Vec<String>,
+}
+
+impl Prepared {
+    async fn new(api: &Api, options: &UploadOptions) -> Result<Prepared, Error> {
+        let (path, reading, digests) = (
+            options.source.clone(),
+            options.reading.clone(),
+            options.digests.clone(),
+        );
+        let source = blocking(move || {
+            // Found out before anything is sent, not at the end.
+            if let Some(digests) = &digests {
+                check_replaceable(digests)?;
+            }
+            Source::open(&path, &reading)
+        })
+        .await?;
+        let mut warnings = Vec::new();
+        let parent = match &options.parent {
+            Some(id) => {
+                let digests = options.digests.as_deref();
+                Some(Parent::open(api, id, digests, &mut warnings).await?)
+            }
+            None => None,
+        };
+        let at_least = parent.as_ref().map(Parent::volume_size);
+        Ok(Prepared {
+            volume_size: volume_size(source.bytes(), options.volume_size, at_least)?,
+            source: Arc::new(source),
+            known_by: parent
+                .as_ref()
+                .map_or(ParentKnownBy::NoParent, Parent::known_by),
+            parent,
+            digests: options.digests.clone(),
+            warnings,
+        })
+    }
+
+    /// The state of an upload that begins now.
+    fn state(&self, api: &Api, options: &UploadOptions) -> State {
+        let bytes = match self.source.bytes() {
+            Some(bytes) => bytes,
+            None => u64::from(self.volume_size.gib()) * GIB,
+        };
+        State {
+            upload_of: self.source.identity(),
+            endpoint: api.endpoint(),
+            parent: options.parent.as_ref().map(SnapshotId::to_string),
+            volume_gib: self.volume_size.gib(),
+            client_token: match &options.client_token {
+                Some(token) => token.clone(),
+                None => begin::random_token(api),
+            },
+            timeout_minutes: timeout_minutes(bytes),
+            snapshot: None,
+            put_by_digest: false,
+        }
+    }
+
+    /// Steps 3 to 5. Answers a digest file that is complete but for its name.
+    async fn send(
+        self,
+        api: &Api,
+        options: &UploadOptions,
+        begun: Begun,
+        cancel: &mut (impl Future<Output = ()> + Send + Unpin),
+    ) -> Result<(UploadReport, Option<DigestFile>), Error> {
+        let Begun {
+            snapshot,
+            put_by_digest,
+            ours: _,
+            journal,
+            earlier,
+        } = begun;
+        let header = DigestHeader {
+            snapshot: snapshot.clone(),
+            volume_size: self.volume_size,
+        };
+        let digests = match options.digests.clone() {
+            Some(path) => {
+                let create = move || DigestFile::create(&path, &header.encode());
+                Some(blocking(create).await?)
+            }
+            None => None,
+        };
+        let transfer = Transfer {
+            snapshot: snapshot.clone(),
+            volume_size: self.volume_size,
+            put_by_digest,
+            source: Arc::clone(&self.source),
+            parent: self.parent,
+            earlier,
+            journal,
+            digests,
+        };
+        let summary = transfer.run(api, cancel).await?;
+        let mut warnings = self.warnings;
+        let source = Arc::clone(&self.source);
+        if blocking(move || source.was_modified()).await? {
+            warnings.push(
+                "the source was written to while it was read: the snapshot may hold what it never held at one time"
+                    .to_owned(),
+            );
+        }
+        tokio::select! {
+            completed = api.complete_snapshot(&snapshot, summary.count, summary.aggregate) => completed?,
+            () = cancel => return Err(Error::Interrupted),
+        }
+        let report = UploadReport {
+            snapshot,
+            volume_size: self.volume_size,
+            blocks_put: summary.count,
+            aggregate: summary.aggregate,
+            parent_known_by: self.known_by,
+            completed: false,
+            warnings,
+        };
+        Ok((report, summary.digests))
+    }
+
+    fn report_of_done(self, done: Done) -> UploadReport {
+        let mut warnings = self.warnings;
+        warnings.push(format!(
+            "{} was completed by an earlier attempt; the source was not read again",
+            done.snapshot
+        ));
+        if let Some(path) = &self.digests {
+            warnings.push(format!("{} was not written", path.display()));
+        }
+        UploadReport {
+            snapshot: done.snapshot,
+            volume_size: self.volume_size,
+            blocks_put: done.blocks_put,
+            aggregate: done.aggregate,
+            parent_known_by: self.known_by,
+            completed: true,
+            warnings,
+        }
+    }
+}
+
+async fn remove_state(options: &UploadOptions) -> Result<(), Error> {
+    match options.state.clone() {
+        Some(path) => blocking(move || remove(&path)).await,
+        None => Ok(()),
+    }
+}
+
+/// The size of the volume: what is wanted, else what source and parent need.
+fn volume_size(
+    source_bytes: Option<u64>,
+    wanted: Option<VolumeSize>,
+    parent: Option<VolumeSize>,
+) -> Result<VolumeSize, Error> {
+    if let (Some(wanted), Some(parent)) = (wanted, parent)
+        && wanted < parent
+    {
+        return Err(Error::Config(format!(
+            "a volume of {} GiB is smaller than its parent's of {} GiB",
+            wanted.gib(),
+            parent.gib()
+        )));
+    }
+    let Some(bytes) = source_bytes else {
+        return wanted.or(parent).ok_or_else(|| {
+            Error::Config(
+                "how long a stream is shows only at its end: say the volume's size in GiB"
+                    .to_owned(),
+            )
+        });
+    };
+    let needed = VolumeSize::from_gib(bytes.div_ceil(GIB).max(1)).ok_or_else(|| {
+        Error::Unfit(format!(
+            "the source has {bytes} bytes, more than 64 TiB, the largest volume"
+        ))
+    })?;
+    match wanted {
+        None => Ok(parent.map_or(needed, |parent| parent.max(needed))),
+        Some(wanted) if wanted < needed => Err(Error::Unfit(format!(
+            "the source has {bytes} bytes: a volume of {} GiB is too small, {} GiB would do",
+            wanted.gib(),
+            needed.gib()
+        ))),
+        Some(wanted) => Ok(wanted),
+    }
+}
+
+/// Minutes without activity after which the server may give the upload up: more than reading everything without a single
+/// difference takes, as far as that is allowed.
+fn timeout_minutes(bytes: u64) -> u32 {
+    let minutes = TIMEOUT_MINUTES_MIN + bytes.div_ceil(READ_PER_MINUTE_MIN);
+    minutes.min(TIMEOUT_MINUTES_MAX) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_hold_source_and_parent() {
+        let gib = |gib| VolumeSize::from_gib(gib);
+        let check = |bytes, wanted, parent, expected: Option<u64>| {
+            let size = volume_size(bytes, wanted, parent).ok();
+            assert_eq!(
+                size,
+                expected.and_then(gib),
+                "{bytes:?} {wanted:?} {parent:?}"
+            );
+        };
+        check(Some(0), None, None, Some(1));
+        check(Some(GIB), None, None, Some(1));
+        check(Some(GIB + 1), None, None, Some(2));
+        check(Some(GIB + 1), None, gib(1), Some(2));
+        check(Some(GIB + 1), None, gib(5), Some(5));
+        check(Some(GIB + 1), gib(1), None, None);
+        check(Some(GIB + 1), gib(2), None, Some(2));
+        check(Some(GIB), gib(2), gib(3), None);
+        check(Some(GIB), gib(3), gib(3), Some(3));
+        check(Some(65_536 * GIB), None, None, Some(65_536));
+        check(Some(65_536 * GIB + 1), None, None, None);
+        check(None, None, None, None);
+        check(None, gib(2), None, Some(2));
+        check(None, None, gib(2), Some(2));
+        check(None, gib(1), gib(2), None);
+    }
+
+    #[test]
+    fn slow_reading_is_no_inactivity() {
+        assert_eq!(timeout_minutes(0), 60);
+        assert_eq!(timeout_minutes(GIB), 61);
+        assert_eq!(timeout_minutes(1024 * GIB), 60 + 367);
+        assert_eq!(timeout_minutes(65_536 * GIB), 4_320);
+    }
 }
