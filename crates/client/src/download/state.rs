@@ -70,9 +70,12 @@ impl About {
     /// # Errors
     /// [`Error::Config`]: it is of something else, or no state file; [`Error::Io`].
     pub(super) fn resume(&self, path: &Path) -> Result<Option<Earlier>, Error> {
-        let Some((journal, header)) = Journal::resume(path)? else {
+        let exists = path.try_exists();
+        if !exists.map_err(Error::io(format!("{} cannot be examined", path.display())))? {
             return Ok(None);
-        };
+        }
+        // What is of something else is not even touched.
+        let (written, header) = Records::open(path)?;
         let path_text = path.display();
         let Ok(about) = serde_json::from_str::<About>(&header) else {
             return Err(Error::Config(format!(
@@ -85,8 +88,8 @@ impl About {
                 about.snapshot, about.endpoint, about.target
             )));
         }
-        let (written, _) = Records::open(path)?;
-        Ok(Some(Earlier { journal, written }))
+        let resumed = Journal::resume(path)?;
+        Ok(resumed.map(|(journal, _)| Earlier { journal, written }))
     }
 
     /// Begins a state file. Blocking.
