@@ -70,12 +70,10 @@ impl Story {
             .upload("upload what changed", Some(&first), table)
             .await?;
         self.diff(&first, &second, &changed, table).await?;
-        self.restore("restore the second snapshot", &second, table)
-            .await?;
+        self.restore("restore the second", &second, table).await?;
         self.compare(table).await?;
         self.delete(&first, table).await?;
-        self.restore("restore the second again", &second, table)
-            .await?;
+        self.restore("restore it again", &second, table).await?;
         self.compare(table).await
     }
 
@@ -108,7 +106,7 @@ impl Story {
             read_bytes: Some((reading.total - reading.zero) * BLOCK_BYTES as u64),
             wire_bytes: Some(reading.bytes),
             stored_bytes: Some(self.stored().await?),
-            result: Some(report.snapshot.to_string()),
+            snapshot: Some(report.snapshot.to_string()),
             ..Step::of(step, took, Some(self.parts.image.bytes()))
         })?;
         Ok(report.snapshot)
@@ -145,11 +143,10 @@ impl Story {
             ));
         }
         table.add(Step {
-            result: Some(format!(
-                "{} in {}, exactly those",
-                counted(found.len() as u64, "block"),
-                counted(totals.extents, "run")
-            )),
+            result: Some(match totals.extents {
+                1 => "those, a run".to_owned(),
+                runs => format!("those, {runs} runs"),
+            }),
             ..Step::of("list what changed", self.since(began), None)
         })
     }
@@ -203,7 +200,7 @@ impl Story {
         let took = self.since(began);
         table.add(Step {
             stored_bytes: Some(self.stored().await?),
-            ..Step::of("delete the first snapshot", took, None)
+            ..Step::of("delete the first", took, None)
         })
     }
 

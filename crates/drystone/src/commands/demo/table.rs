@@ -19,6 +19,8 @@ pub struct Table {
 pub struct Step {
     /// What was done.
     pub step: String,
+    /// The snapshot that was made, if any.
+    pub snapshot: Option<String>,
     /// How long that took.
     pub took_ms: u64,
     /// Bytes of the disk that were read here, if any.
@@ -29,7 +31,7 @@ pub struct Step {
     pub stored_bytes: Option<u64>,
     /// Bytes of the image that the step dealt with, a second.
     pub rate: Option<u64>,
-    /// What came of it.
+    /// What came of it, in words, where the rate does not say it.
     pub result: Option<String>,
 }
 
@@ -39,6 +41,7 @@ impl Step {
         let rate = |bytes: u64| (bytes as f64 / took.as_secs_f64().max(1e-6)) as u64;
         Step {
             step: step.into(),
+            snapshot: None,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             read_bytes: None,
             wire_bytes: None,
@@ -50,24 +53,25 @@ impl Step {
 
     fn line(&self) -> String {
         let size = |count: Option<u64>| count.map(bytes).unwrap_or_default();
+        let rate = self.rate.map(|rate| format!("at {}/s", bytes(rate)));
         let line = row([
             &self.step,
             &duration(self.took_ms),
             &size(self.read_bytes),
             &size(self.wire_bytes),
             &size(self.stored_bytes),
-            &self
-                .rate
-                .map(|rate| format!("{}/s", bytes(rate)))
-                .unwrap_or_default(),
-            self.result.as_deref().unwrap_or_default(),
+            self.result
+                .as_ref()
+                .or(rate.as_ref())
+                .map_or("", String::as_str),
         ]);
         line.trim_end().to_owned() + "\n"
     }
 }
 
-fn row([step, took, read, wire, stored, rate, result]: [&str; 7]) -> String {
-    format!("{step:<30}{took:>8}{read:>12}{wire:>12}{stored:>12}{rate:>14}  {result}")
+/// Narrow enough for a terminal of 80 columns.
+fn row([step, took, read, wire, stored, outcome]: [&str; 6]) -> String {
+    format!("{step:<22}{took:>8}{read:>11}{wire:>11}{stored:>11}  {outcome}")
 }
 
 impl Table {
@@ -91,7 +95,7 @@ impl Table {
     pub fn add(&mut self, step: Step) -> anyhow::Result<()> {
         if !self.silent {
             if self.steps.is_empty() {
-                let head = row(["STEP", "TIME", "READ", "WIRE", "STORED", "RATE", ""]);
+                let head = row(["STEP", "TIME", "READ", "WIRE", "STORED", ""]);
                 print(&format!("\n{}\n", head.trim_end()))?;
             }
             print(&step.line())?;
@@ -115,7 +119,7 @@ mod tests {
         };
         assert_eq!(
             step.line(),
-            "upload                          500 ms   160.0 MiB   129.0 MiB   130.0 MiB   512.0 MiB/s\n"
+            "upload                  500 ms  160.0 MiB  129.0 MiB  130.0 MiB  at 512.0 MiB/s\n"
         );
         let step = Step {
             result: Some("equal".to_owned()),

@@ -22,7 +22,7 @@ async fn copied(from: &Api, to: &Api, options: &client::copy::CopyOptions) -> Co
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_copy_has_the_content_and_the_words_of_its_source() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let blocks = [(0, b'a'), (7, b'0'), (8, b'a'), (2047, b'b')];
     let snapshot = from.snapshot(None, &blocks).await;
     let report = copied(&from.api, &to.api, &options(&snapshot)).await;
@@ -45,7 +45,7 @@ async fn a_whole_copy_has_the_content_and_the_words_of_its_source() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_of_the_copy_is_what_it_gets() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let snapshot = from.snapshot(None, &[(3, b'a')]).await;
     let mut options = options(&snapshot);
     options.description = Some("another".to_owned());
@@ -58,7 +58,7 @@ async fn what_is_said_of_the_copy_is_what_it_gets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_snapshot_is_copied() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let snapshot = from.snapshot(None, &[]).await;
     let report = copied(&from.api, &to.api, &options(&snapshot)).await;
     assert_eq!(report.blocks_put, 0);
@@ -67,7 +67,7 @@ async fn an_empty_snapshot_is_copied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blocks_that_the_destination_holds_are_neither_got_nor_sent() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let blocks = [(1, b'a'), (2, b'b'), (3, b'0'), (9, b'a')];
     let snapshot = from.snapshot(None, &blocks).await;
     to.snapshot(None, &[(100, b'b'), (200, b'a')]).await;
@@ -83,7 +83,7 @@ async fn blocks_that_the_destination_holds_are_neither_got_nor_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_without_puts_by_digest_gets_exactly_the_calls_of_the_plan() {
-    let (from, to) = (End::start(&[]), End::start_shared());
+    let (from, to) = (End::start(), End::start_shared());
     let parent = from.snapshot(None, &[(1, b'a'), (2, b'b')]).await;
     copied(&from.api, &to.api, &options(&parent)).await;
     let child = from
@@ -110,7 +110,7 @@ async fn a_destination_without_puts_by_digest_gets_exactly_the_calls_of_the_plan
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_copied_is_not_copied_again_unless_that_is_wanted() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let snapshot = from.snapshot(None, &[(1, b'a')]).await;
     let first = copied(&from.api, &to.api, &options(&snapshot)).await;
     let second = copied(&from.api, &to.api, &options(&snapshot)).await;
@@ -135,7 +135,7 @@ async fn what_was_copied_is_not_copied_again_unless_that_is_wanted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_or_not_completed_is_refused() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let unknown = "snap-0123456789abcdef0".parse().expect("an id");
     let refused = prepare(&from.api, &to.api, &options(&unknown)).await;
     assert!(matches!(&refused, Err(Error::Unfit(text)) if text.contains("does not exist")));

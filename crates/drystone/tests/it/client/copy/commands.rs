@@ -47,7 +47,7 @@ fn good(output: Output) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_profiles_the_id_of_the_copy_is_printed() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let blocks = [(0, b'a'), (9, b'b')];
     let snapshot = from.snapshot(None, &blocks).await;
     let id = snapshot.as_str();
@@ -64,7 +64,7 @@ async fn between_profiles_the_id_of_the_copy_is_printed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_says_what_it_takes_and_changes_nothing() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let parent = from.snapshot(None, &[(0, b'a'), (9, b'b')]).await;
     let child = from
         .snapshot(Some(&parent), &[(9, b'0'), (10, b'c'), (11, b'd')])
@@ -109,7 +109,7 @@ async fn a_dry_run_says_what_it_takes_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn arguments_that_do_not_fit_are_told() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let check = |arguments: &[&str], word: &str| {
         let output = run(&from, &to, arguments);
         assert_eq!(output.status.code(), Some(2), "{output:?}");

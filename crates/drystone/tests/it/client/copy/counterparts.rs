@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_nearest_ancestor_with_a_copy_is_the_base() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let first = from.snapshot(None, &[(0, b'a'), (5, b'b')]).await;
     let second = from.snapshot(Some(&first), &[(5, b'c')]).await;
     let third = from.snapshot(Some(&second), &[(6, b'd')]).await;
@@ -27,7 +27,7 @@ async fn the_nearest_ancestor_with_a_copy_is_the_base() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_that_is_named_is_found_by_its_tag() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let first = from.snapshot(None, &[(0, b'a'), (5, b'b')]).await;
     let second = from.snapshot(Some(&first), &[(5, b'c'), (9, b'0')]).await;
     let mut wanted = options(&second);
@@ -46,7 +46,7 @@ async fn a_base_that_is_named_is_found_by_its_tag() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blocks_that_only_the_base_has_become_zeros() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let older = from.snapshot(None, &[(0, b'a')]).await;
     let newer = from.snapshot(Some(&older), &[(0, b'b'), (7, b'c')]).await;
     copied(&from.api, &to.api, &options(&newer)).await;
@@ -66,7 +66,7 @@ async fn blocks_that_only_the_base_has_become_zeros() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_counterpart_that_holds_something_else_is_no_base() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let first = from.snapshot(None, &[(0, b'a'), (5, b'b')]).await;
     let second = from.snapshot(Some(&first), &[(6, b'c')]).await;
     // Like the first but for one block, and tagged as its copy.
@@ -104,7 +104,7 @@ async fn a_counterpart_that_holds_something_else_is_no_base() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_grew_on_a_copy_goes_back_as_an_increment() {
-    let (home, away) = (End::start(&[]), End::start(&[]));
+    let (home, away) = (End::start(), End::start());
     let first = home.snapshot(None, &[(0, b'a'), (5, b'b')]).await;
     let copy_of_first = copied(&home.api, &away.api, &options(&first))
         .await
@@ -120,7 +120,7 @@ async fn what_grew_on_a_copy_goes_back_as_an_increment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_not_completed_is_no_base() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let first = from.snapshot(None, &[(0, b'a')]).await;
     let second = from.snapshot(Some(&first), &[(5, b'b')]).await;
     let origin = format!("{}/us-east-1/{first}", from.described(&first).await.owner);

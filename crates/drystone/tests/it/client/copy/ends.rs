@@ -1,6 +1,6 @@
 //! A server behind a proxy, and snapshots on it.
 
-use super::super::proxy::{On, Proxy, Rule};
+use super::super::proxy::{On, Proxy};
 use crate::server::{Place, Server};
 use crate::signed::Key;
 use bytes::Bytes;
@@ -73,22 +73,30 @@ pub fn data(letter: u8) -> Bytes {
 }
 
 impl End {
-    /// With these rules for the client's requests.
-    pub fn start(rules: &[Rule]) -> End {
-        End::with(rules, &[])
+    pub fn start() -> End {
+        End::with(ApiOptions::default(), &[])
+    }
+
+    /// Whose client does not try for long.
+    pub fn start_impatient() -> End {
+        let options = ApiOptions {
+            attempts_max: 3,
+            ..ApiOptions::default()
+        };
+        End::with(options, &[])
     }
 
     /// Whose accounts share blocks, so that it takes no puts by digest.
     pub fn start_shared() -> End {
-        End::with(&[], &["--config", "drystone.toml"])
+        End::with(ApiOptions::default(), &["--config", "drystone.toml"])
     }
 
-    fn with(rules: &[Rule], arguments: &[&str]) -> End {
+    fn with(options: ApiOptions, arguments: &[&str]) -> End {
         let place = Place::new();
         let settings = "[store]\ndedup = \"store\"\n";
         fs::write(place.path().join("drystone.toml"), settings).expect("written");
         let server = place.serve(arguments);
-        let proxy = Proxy::start(server.address, rules);
+        let proxy = Proxy::start(server.address, []);
         let key = Key::of(&place);
         let variables = [
             ("AWS_ACCESS_KEY_ID", key.id),
@@ -102,7 +110,7 @@ impl End {
             config: config.expect("a configuration"),
             options: ApiOptions {
                 stall_timeout: Duration::from_secs(1),
-                ..ApiOptions::default()
+                ..options
             },
             clock: Arc::new(SystemClock::new()),
             random: Random::system(),

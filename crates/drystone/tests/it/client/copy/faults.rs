@@ -17,7 +17,7 @@ fn many() -> Vec<(u32, u8)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_through_faults_on_both_sides_ends_equal() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let snapshot = from.snapshot(None, &many()).await;
     let everywhere = [
         Rule::new(On::ANY, Fault::DropBefore).chance(0.05),
@@ -61,7 +61,7 @@ async fn a_copy_through_faults_on_both_sides_ends_equal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_always_arrives_damaged_ends_the_copy_and_leaves_nothing() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start_impatient(), End::start());
     let snapshot = from.snapshot(None, &many()).await;
     let block = On("GET", "/snapshots/*/blocks/27");
     from.proxy.set([Rule::new(block, Fault::CorruptAnswer)]);
@@ -85,7 +85,7 @@ async fn a_block_that_always_arrives_damaged_ends_the_copy_and_leaves_nothing() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_copy_leaves_nothing() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let snapshot = from.snapshot(None, &many()).await;
     let prepared = prepare(&from.api, &to.api, &options(&snapshot))
         .await
@@ -120,7 +120,7 @@ async fn an_interrupted_copy_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_interrupted_while_it_starts_leaves_nothing() {
-    let (from, to) = (End::start(&[]), End::start(&[]));
+    let (from, to) = (End::start(), End::start());
     let snapshot = from.snapshot(None, &[(1, b'a')]).await;
     let prepared = prepare(&from.api, &to.api, &options(&snapshot))
         .await
