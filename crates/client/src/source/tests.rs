@@ -132,6 +132,25 @@ fn the_largest_volume_is_searched_by_its_data_alone() {
 }
 
 #[test]
+fn many_holes_are_told_in_several_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("many");
+    let file = File::create(&path).unwrap();
+    file.set_len(2500 * BLOCK).unwrap();
+    for block in 0..2500 {
+        file.write_all_at(b"x", block * BLOCK + 9999).unwrap();
+    }
+    let runs = runs(&open(&path).unwrap());
+    assert!((2..=10).contains(&runs.len()), "{runs:?}");
+    let mut end = 0;
+    for (start, count) in runs {
+        assert_eq!(start, end);
+        end = start + count;
+    }
+    assert_eq!(end, 2500);
+}
+
+#[test]
 fn a_file_that_shrinks_is_unfit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("shrinks");
