@@ -17,7 +17,7 @@ pub use nouns::{
 
 use crate::config::{ApiOptions, Config};
 use crate::flow::Flow;
-use crate::retry::{Failure, judge};
+use crate::retry::{Again, Failure, judge};
 use crate::transport::{Dial, Endpoint, Sink, Transport, TransportOptions, network};
 use crate::{Error, Meter, SnapshotId, ebs, ec2};
 use blocks::Newborn;
@@ -80,7 +80,8 @@ impl Api {
         Api::over(dial, parts)
     }
 
-    fn over(dial: Dial, parts: ApiParts) -> Result<Api, Error> {
+    /// The same over given connections.
+    pub(crate) fn over(dial: Dial, parts: ApiParts) -> Result<Api, Error> {
         let ApiParts {
             config,
             options,
@@ -344,7 +345,7 @@ impl Api {
                 }
                 Err(failure) => failure,
             };
-            may_be_done |= judge(&failure).is_some();
+            may_be_done |= judge(&failure) == Some(Again::Failed);
             tries.after(failure).await?;
         }
     }
@@ -374,3 +375,6 @@ impl Api {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests;

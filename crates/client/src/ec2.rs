@@ -45,6 +45,7 @@ impl Form {
             query: String::new(),
             headers: vec![(CONTENT_TYPE, form)],
             payload: PayloadHash::Digest(Digest::of(&body)),
+            is_idempotent: true,
             body: body.into(),
         }
     }

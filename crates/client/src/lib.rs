@@ -40,6 +40,8 @@ mod snapshot_id;
 pub mod source;
 pub mod target;
 mod tasks;
+#[cfg(test)]
+mod testing;
 mod transport;
 pub mod upload;
 pub mod verify;

@@ -18,7 +18,7 @@ pub(crate) use endpoint::{Endpoint, Origin};
 pub(crate) use line::Stream;
 
 use bytes::Bytes;
-use http::header::{HOST, USER_AGENT};
+use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -76,6 +76,8 @@ pub(crate) struct Outgoing {
     pub(crate) headers: HeaderMap,
     /// The body.
     pub(crate) body: Bytes,
+    /// Whether it may be sent twice and be answered as if it had been sent once.
+    pub(crate) is_idempotent: bool,
 }
 
 /// Where the body of an answer goes.
@@ -102,8 +104,6 @@ pub(crate) struct Answer {
     pub(crate) text: Vec<u8>,
     /// Bytes that came for a buffer; it holds no more than fit.
     pub(crate) block_bytes: usize,
-    /// Whether the request was sent before, on a connection that closed without an answer.
-    pub(crate) was_repeated: bool,
 }
 
 /// Why there is no answer.
@@ -154,7 +154,7 @@ impl Transport {
     /// Sends a request and receives its answer.
     ///
     /// A server may close a connection just when the next request is sent on it. Where not a byte of an answer came on a connection that
-    /// had served before, the request is sent again, once, on a new one.
+    /// had served before, an idempotent request is sent again, once, on a new one.
     pub(crate) async fn send(
         &self,
         endpoint: &Endpoint,
@@ -168,7 +168,6 @@ impl Transport {
             .map_err(|_| Lost::Connect("shut down".to_owned()))?;
         let limit = self.options.attempt_timeout;
         let sent = timeout(limit, async {
-            let mut was_repeated = false;
             if let Some(connection) = self.waiting(endpoint.origin()) {
                 let before = connection.progress.received();
                 let progress = Arc::clone(&connection.progress);
@@ -176,16 +175,14 @@ impl Transport {
                     .exchange(endpoint, connection, request, &mut sink)
                     .await
                 {
-                    Err(Lost::Closed(_)) if progress.received() == before => was_repeated = true,
-                    other => return other,
+                    Err(Lost::Closed(_))
+                        if request.is_idempotent && progress.received() == before => {}
+                    answer => return answer,
                 }
             }
             let connection = self.connect(endpoint.origin()).await?;
-            let mut answer = self
-                .exchange(endpoint, connection, request, &mut sink)
-                .await?;
-            answer.was_repeated = was_repeated;
-            Ok(answer)
+            self.exchange(endpoint, connection, request, &mut sink)
+                .await
         });
         sent.await.unwrap_or(Err(Lost::TooSlow(limit)))
     }
@@ -288,6 +285,11 @@ async fn exchange(
         .parse()
         .map_err(|error: http::uri::InvalidUri| Lost::Unsendable(error.to_string()))?;
     *request.headers_mut() = outgoing.headers.clone();
+    if outgoing.body.is_empty() && outgoing.method != Method::GET {
+        request
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     sender.ready().await.map_err(closed)?;
     let (head, mut body) = sender
         .send_request(request)
@@ -299,7 +301,6 @@ async fn exchange(
         headers: head.headers,
         text: Vec::new(),
         block_bytes: 0,
-        was_repeated: false,
     };
     receive(&mut answer, &mut body, sink).await?;
     Ok(answer)

@@ -47,6 +47,8 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     /// What the signature says of the body.
     pub(crate) payload: PayloadHash,
+    /// Whether it may be sent twice and be answered as if it had been sent once.
+    pub(crate) is_idempotent: bool,
 }
 
 /// Makes attempts.
@@ -152,6 +154,7 @@ impl Caller {
             target,
             headers,
             body: call.body.clone(),
+            is_idempotent: call.is_idempotent,
         })
     }
 

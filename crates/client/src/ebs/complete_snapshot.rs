@@ -29,6 +29,7 @@ pub(crate) fn call(id: &SnapshotId, count: u32, aggregate: &Digest) -> Call {
         ],
         body: Bytes::new(),
         payload: PayloadHash::Digest(Digest::of(b"")),
+        is_idempotent: true,
     }
 }
 

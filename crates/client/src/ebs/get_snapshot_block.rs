@@ -20,6 +20,7 @@ pub(crate) fn call(id: &SnapshotId, index: BlockIndex, token: &str) -> Call {
         headers: Vec::new(),
         body: Bytes::new(),
         payload: PayloadHash::Digest(Digest::of(b"")),
+        is_idempotent: true,
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn call(first: &SnapshotId, second: &SnapshotId, start: &PageStart) -
         headers: vec![asking("block-checksums, put-by-digest, lineage")],
         body: Bytes::new(),
         payload: PayloadHash::Digest(Digest::of(b"")),
+        is_idempotent: true,
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn call(id: &SnapshotId, start: &PageStart, max_results: u32) -> Call
         headers: vec![asking("block-checksums, put-by-digest, lineage")],
         body: Bytes::new(),
         payload: PayloadHash::Digest(Digest::of(b"")),
+        is_idempotent: true,
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn call(id: &SnapshotId, index: BlockIndex, data: Bytes, digest: &Dig
         ],
         body: data,
         payload: PayloadHash::Unsigned,
+        is_idempotent: true,
     }
 }
 

@@ -67,6 +67,7 @@ pub(crate) fn call(request: &StartSnapshot) -> Call {
             asking("block-checksums, put-by-digest, lineage"),
         ],
         payload: PayloadHash::Digest(Digest::of(&body)),
+        is_idempotent: true,
         body: body.into(),
     }
 }

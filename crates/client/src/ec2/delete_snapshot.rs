@@ -10,7 +10,10 @@ use sigv4::Service;
 pub(crate) fn call(id: &SnapshotId) -> Call {
     let mut form = Form::new("DeleteSnapshot", EC2_VERSION);
     form.push("SnapshotId", id.as_str());
-    form.call("DeleteSnapshot", Service::Ec2)
+    let mut call = form.call("DeleteSnapshot", Service::Ec2);
+    // The second finds nothing, which the caller must be able to tell from a first.
+    call.is_idempotent = false;
+    call
 }
 
 /// The answer.
