@@ -71,7 +71,7 @@ pub async fn diff(
             changed.volume_size()
         }
         Err(Error::Refused(refusal)) if refusal.reason.as_deref() == Some(UNRELATED) => {
-            Some(compare(api, first, second, refusal, &mut runs).await?)
+            Some(compare(api, first, second, *refusal, &mut runs).await?)
         }
         Err(error) => return Err(error),
     };
@@ -156,7 +156,7 @@ async fn block(walk: &mut Walk) -> Result<Option<ListedBlock>, Error> {
 }
 
 fn without_checksums(refusal: Refusal) -> Error {
-    Error::Refused(Refusal {
+    Error::from(Refusal {
         message: format!(
             "{} The server lists no checksums, so only their data could tell: download one, and verify it against the other.",
             refusal.message

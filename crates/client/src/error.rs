@@ -12,7 +12,7 @@ pub enum Error {
     Config(String),
     /// The service said no, and would say so again.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(Box<Refusal>),
     /// The service could not be reached, or did not answer in time, in any attempt.
     #[error("{operation}: {endpoint} gave no usable answer in {attempts} attempts: {reason}")]
     Unreachable {
@@ -51,7 +51,7 @@ pub enum Error {
         /// The block.
         index: BlockIndex,
         /// The last answer.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     /// A file or device here failed.
     #[error("{what}: {source}")]
@@ -85,6 +85,12 @@ impl Error {
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let what = what.into();
         move |source| Error::Io { what, source }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::Refused(Box::new(refusal))
     }
 }
 

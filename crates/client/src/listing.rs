@@ -90,11 +90,6 @@ impl ChangedBlocks {
         self.0.volume_size()
     }
 
-    /// What the server can do beyond the API.
-    pub(crate) fn extensions(&self) -> Extensions {
-        self.0.extensions()
-    }
-
     /// The next block that differs; nothing at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<ChangedBlock>, Error> {
         self.0.next().await

@@ -47,9 +47,9 @@ pub(crate) enum Failure {
     /// There was no answer.
     Lost(Lost),
     /// The answer is an error.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The answer is an error because our clock is off, which has been allowed for by now.
-    Skewed(Refusal),
+    Skewed(Box<Refusal>),
     /// The answer is none of this API.
     NotTheApi(String),
     /// Block data was damaged on the way.

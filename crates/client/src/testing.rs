@@ -95,8 +95,6 @@ pub(crate) struct Asked {
     /// By lower-case name.
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: Vec<u8>,
-    /// Which connection it came on, from 0.
-    pub(crate) connection: usize,
 }
 
 impl Asked {
@@ -180,20 +178,20 @@ impl Scripted {
         {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        let number = self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let scripted = self.clone();
         tokio::spawn(async move {
             // How a connection ends is what tests look at from the other side.
-            let _ = scripted.serve(ours, number).await;
+            let _ = scripted.serve(ours).await;
             scripted.shared.ended.fetch_add(1, Ordering::Relaxed);
         });
         Ok(Box::new(theirs))
     }
 
-    async fn serve(&self, mut stream: DuplexStream, number: usize) -> io::Result<()> {
+    async fn serve(&self, mut stream: DuplexStream) -> io::Result<()> {
         loop {
-            let Some((mut asked, rest)) = read_head(&mut stream, number).await? else {
+            let Some((mut asked, rest)) = read_head(&mut stream).await? else {
                 return Ok(());
             };
             let act = self.shared.acts.lock().unwrap().pop_front();
@@ -243,10 +241,7 @@ impl Scripted {
 }
 
 /// A request's head, and what came behind it; nothing at the end of the connection.
-async fn read_head(
-    stream: &mut DuplexStream,
-    connection: usize,
-) -> io::Result<Option<(Asked, Vec<u8>)>> {
+async fn read_head(stream: &mut DuplexStream) -> io::Result<Option<(Asked, Vec<u8>)>> {
     let mut bytes = Vec::new();
     let end = loop {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
@@ -269,7 +264,6 @@ async fn read_head(
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect(),
         body: Vec::new(),
-        connection,
     };
     Ok(Some((asked, rest)))
 }

@@ -15,6 +15,7 @@ mod line;
 
 pub(crate) use dial::{Dial, network};
 pub(crate) use endpoint::{Endpoint, Origin};
+#[cfg(test)]
 pub(crate) use line::Stream;
 
 use bytes::Bytes;

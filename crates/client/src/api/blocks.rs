@@ -256,7 +256,7 @@ async fn get_data(
             Some(refusal) if only_faults => Error::Unreadable {
                 snapshot,
                 index,
-                refusal,
+                refusal: Box::new(refusal),
             },
             None if was_damaged => Error::Corrupt { snapshot, index },
             _ => error,

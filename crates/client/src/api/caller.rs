@@ -115,6 +115,7 @@ impl Caller {
             return Ok(answer);
         }
         let refusal = refusal(call, &answer).map_err(Failure::NotTheApi)?;
+        let refusal = Box::new(refusal);
         if SKEW_CODES.contains(&refusal.code.as_str()) && self.correct_clock(&answer) {
             return Err(Failure::Skewed(refusal));
         }

@@ -6,7 +6,7 @@ mod lines;
 
 use super::*;
 use crate::testing::{Act, Answer, Scripted, api, api_at};
-use crate::{Counter, Reading};
+use crate::Reading;
 use std::time::Duration;
 
 fn id() -> SnapshotId {

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn refusal(code: &str, reason: Option<&str>) -> Error {
-        Error::Refused(Refusal {
+        Error::from(Refusal {
             operation: "ListSnapshotBlocks",
             status: 400,
             code: code.to_owned(),

@@ -20,7 +20,7 @@ fn page(indexes: &[u32], next: Option<&str>) -> Result<ListPage<BlockIndex>, Err
 }
 
 fn expired() -> Result<ListPage<BlockIndex>, Error> {
-    Err(Error::Refused(Refusal {
+    Err(Error::from(Refusal {
         operation: "ListSnapshotBlocks",
         status: 400,
         code: "ValidationException".to_owned(),
