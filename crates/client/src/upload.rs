@@ -22,7 +22,7 @@ mod collect;
 mod decide;
 mod parent;
 mod plan;
-mod probe;
+pub(crate) mod probe;
 mod read;
 mod send;
 mod state;

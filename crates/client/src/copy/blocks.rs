@@ -3,10 +3,12 @@
 //! Tasks are started in index order and their results taken in that order, so that the aggregate checksum is computed as
 //! they come. A task holds a buffer from the moment its block arrives to the moment it is put: the pool of the source bounds them.
 
-use super::Prepared;
+use super::begin::Begun;
 use crate::api::{Api, GotBlock, PutByDigest};
+use crate::journal::{Journal, Records};
 use crate::listing::{Blocks, ChangedBlocks, fresh_token};
 use crate::tasks::Tasks;
+use crate::upload::probe::{Probe, Probing};
 use crate::{Counter, Error, SnapshotId};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -14,16 +16,6 @@ use types::{BLOCK_BYTES, BlockIndex, Digest, DigestContext};
 
 /// Tasks under way for each block that may be in flight: enough that one that waits for its next attempt holds up no others.
 const TASKS_PER_PLACE: usize = 4;
-
-/// What is copied, from where to where.
-#[derive(Clone)]
-pub(super) struct Ends {
-    pub(super) from: Api,
-    pub(super) to: Api,
-    pub(super) source: SnapshotId,
-    pub(super) copy: SnapshotId,
-    pub(super) put_by_digest: bool,
-}
 
 /// What was put.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +46,19 @@ pub(super) enum Content {
 }
 
 impl Content {
+    /// The digest, where it is known before the block is fetched.
+    fn digest(&self) -> Option<Digest> {
+        match self {
+            Content::Zeros => Some(Digest::ZERO_BLOCK),
+            Content::Data { digest, .. } => *digest,
+        }
+    }
+
+    /// Whether this is, as far as is known, what has that digest. A source that tells none never changes a block.
+    fn may_be(&self, digest: Digest) -> bool {
+        self.digest().is_none_or(|own| own == digest)
+    }
+
     fn of(token: String, digest: Option<Digest>) -> Content {
         match digest {
             Some(Digest::ZERO_BLOCK) => Content::Zeros,
@@ -71,11 +76,15 @@ pub(super) enum Listing {
 }
 
 impl Listing {
-    pub(super) async fn begin(from: &Api, prepared: &Prepared) -> Result<Listing, Error> {
-        let source = &prepared.source.id;
-        Ok(match &prepared.parent {
+    /// Begins to list a snapshot, or in what it differs from its base.
+    pub(super) async fn begin(
+        from: &Api,
+        source: &SnapshotId,
+        parent: Option<&SnapshotId>,
+    ) -> Result<Listing, Error> {
+        Ok(match parent {
             None => Listing::All(Blocks::begin(from, source, BlockIndex::ZERO).await?),
-            Some((parent, _)) => {
+            Some(parent) => {
                 let changed = ChangedBlocks::begin(from, parent, source, BlockIndex::ZERO);
                 Listing::Changed(changed.await?)
             }
@@ -99,78 +108,172 @@ impl Listing {
     }
 }
 
-/// Puts every block of a listing. Dropping the future stops what is under way.
-pub(super) async fn put_all(ends: Ends, mut listing: Listing) -> Result<Put, Error> {
-    let meter = Arc::clone(ends.to.meter());
-    let tasks_max = TASKS_PER_PLACE * ends.from.in_flight_max().max(ends.to.in_flight_max());
-    let ends = Arc::new(ends);
-    let zeros = Bytes::from(vec![0; BLOCK_BYTES]);
-    let mut tasks = Tasks::new(true);
-    let mut aggregate = Aggregate::default();
-    let mut listed = 0;
-    loop {
-        let next = listing.next().await?;
-        let at_most = if next.is_some() { tasks_max - 1 } else { 0 };
-        while tasks.len() > at_most
-            && let Some(done) = tasks.next().await
-        {
-            aggregate.add(done?);
-            meter.add(Counter::Done, 1);
-        }
-        let Some(wanted) = next else { break };
-        listed += 1;
-        // What the description promised may be more than what is listed: an increment is not known before.
-        if meter.get(Counter::Total) < listed {
-            meter.set(Counter::Total, listed);
-        }
-        let (ends, zeros) = (Arc::clone(&ends), zeros.clone());
-        tasks.start(async move { ends.put(wanted, zeros).await });
-    }
-    meter.set(Counter::Total, listed);
-    Ok(aggregate.finish())
+/// Moves blocks to a copy.
+pub(super) struct Mover {
+    ends: Arc<Ends>,
+    probing: Probing,
+    tasks: Tasks<Done>,
+    tasks_max: usize,
+    aggregate: Aggregate,
+    journal: Option<Journal>,
+    earlier: Earlier,
 }
 
-impl Ends {
-    /// Puts one block, and answers its digest.
-    async fn put(&self, wanted: Wanted, zeros: Bytes) -> Result<Digest, Error> {
-        let index = wanted.index;
-        let (token, listed) = match wanted.content {
-            Content::Data { token, digest } => (token, digest),
-            Content::Zeros => {
-                self.put_zeros(index, zeros).await?;
-                return Ok(Digest::ZERO_BLOCK);
-            }
-        };
-        if let Some(digest) = listed
-            && self.is_put_by_digest(index, digest).await?
-        {
-            self.to.meter().add(Counter::ByDigest, 1);
-            return Ok(digest);
+/// Where blocks come from and go to.
+struct Ends {
+    from: Api,
+    to: Api,
+    source: SnapshotId,
+    copy: SnapshotId,
+    zeros: Bytes,
+}
+
+/// What came of a block.
+struct Done {
+    index: BlockIndex,
+    digest: Digest,
+    /// As what it counts.
+    counter: Counter,
+    probe: Probe,
+}
+
+impl Mover {
+    /// To a copy that has begun.
+    pub(super) fn new(from: &Api, to: &Api, source: &SnapshotId, begun: Begun) -> Mover {
+        Mover {
+            probing: Probing::new(begun.put_by_digest),
+            tasks: Tasks::new(true),
+            tasks_max: TASKS_PER_PLACE * from.in_flight_max().max(to.in_flight_max()),
+            aggregate: Aggregate::default(),
+            journal: begun.journal,
+            earlier: Earlier::new(begun.earlier),
+            ends: Arc::new(Ends {
+                from: from.clone(),
+                to: to.clone(),
+                source: source.clone(),
+                copy: begun.snapshot,
+                zeros: Bytes::from(vec![0; BLOCK_BYTES]),
+            }),
         }
-        let GotBlock { data, digest } = self.get(index, token, listed).await?;
-        self.to
-            .put_block(&self.copy, index, data.freeze(), digest)
-            .await?;
-        self.to.meter().add(Counter::Moved, 1);
-        Ok(digest)
     }
 
-    async fn put_zeros(&self, index: BlockIndex, zeros: Bytes) -> Result<(), Error> {
-        if !self.is_put_by_digest(index, Digest::ZERO_BLOCK).await? {
-            self.to
-                .put_block(&self.copy, index, zeros, Digest::ZERO_BLOCK)
-                .await?;
+    /// Puts every block of a listing. Dropping the future stops what is under way.
+    pub(super) async fn put_all(mut self, mut listing: Listing) -> Result<Put, Error> {
+        let meter = Arc::clone(self.ends.to.meter());
+        let mut listed = 0;
+        while let Some(wanted) = listing.next().await? {
+            listed += 1;
+            // What was foretold may be less than what is listed; of an increment nothing is.
+            if meter.get(Counter::Total) < listed {
+                meter.set(Counter::Total, listed);
+            }
+            while self.tasks.len() >= self.tasks_max {
+                self.take_one().await?;
+            }
+            self.start(wanted)?;
         }
-        self.to.meter().add(Counter::Zeroed, 1);
+        meter.set(Counter::Total, listed);
+        while self.tasks.len() > 0 {
+            self.take_one().await?;
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.sync()?;
+        }
+        Ok(self.aggregate.finish())
+    }
+
+    fn start(&mut self, wanted: Wanted) -> Result<(), Error> {
+        let index = wanted.index;
+        if let Some(digest) = self.earlier.at(index)?
+            && wanted.content.may_be(digest)
+        {
+            self.tasks.start(async move {
+                Ok(Done {
+                    index,
+                    digest,
+                    counter: Counter::Same,
+                    probe: Probe::None,
+                })
+            });
+            return Ok(());
+        }
+        let by_digest = wanted
+            .content
+            .digest()
+            .is_some_and(|digest| self.probing.tries(digest));
+        let ends = Arc::clone(&self.ends);
+        self.tasks
+            .start(async move { ends.put(wanted, by_digest).await });
         Ok(())
     }
 
-    async fn is_put_by_digest(&self, index: BlockIndex, digest: Digest) -> Result<bool, Error> {
-        if !self.put_by_digest {
-            return Ok(false);
+    /// The next block in index order. What stands in the journal may be less than what was acknowledged, by those that overtook
+    /// a block still under way: they are put once more by whoever goes on.
+    async fn take_one(&mut self) -> Result<(), Error> {
+        let Some(done) = self.tasks.next().await else {
+            return Ok(());
+        };
+        let done = done?;
+        self.probing.note(done.digest, done.probe);
+        self.aggregate.add(done.digest);
+        if done.counter != Counter::Same
+            && let Some(journal) = &mut self.journal
+        {
+            journal.append(done.index, done.digest)?;
         }
-        let asked = self.to.put_by_digest(&self.copy, index, digest).await?;
-        Ok(asked == PutByDigest::Done)
+        let meter = self.ends.to.meter();
+        meter.add(done.counter, 1);
+        meter.add(Counter::Done, 1);
+        Ok(())
+    }
+}
+
+impl Ends {
+    /// Puts one block, by its digest first if that is wanted.
+    async fn put(&self, wanted: Wanted, by_digest: bool) -> Result<Done, Error> {
+        let index = wanted.index;
+        let listed = wanted.content.digest();
+        let probe = match listed.filter(|_| by_digest) {
+            Some(digest) => self.try_digest(index, digest).await?,
+            None => Probe::None,
+        };
+        let done = |digest, counter| Done {
+            index,
+            digest,
+            counter,
+            probe,
+        };
+        match (wanted.content, listed) {
+            (Content::Zeros, _) => {
+                if probe != Probe::Hit {
+                    let zeros = self.zeros.clone();
+                    self.to
+                        .put_block(&self.copy, index, zeros, Digest::ZERO_BLOCK)
+                        .await?;
+                }
+                Ok(done(Digest::ZERO_BLOCK, Counter::Zeroed))
+            }
+            (Content::Data { .. }, Some(digest)) if probe == Probe::Hit => {
+                Ok(done(digest, Counter::ByDigest))
+            }
+            (Content::Data { token, .. }, _) => {
+                let GotBlock { data, digest } = self.get(index, token, listed).await?;
+                self.to
+                    .put_block(&self.copy, index, data.freeze(), digest)
+                    .await?;
+                Ok(done(digest, Counter::Moved))
+            }
+        }
+    }
+
+    async fn try_digest(&self, index: BlockIndex, digest: Digest) -> Result<Probe, Error> {
+        match self.to.put_by_digest(&self.copy, index, digest).await {
+            Ok(PutByDigest::Done) => Ok(Probe::Hit),
+            Ok(PutByDigest::DataRequired) => Ok(Probe::Miss),
+            // What is wrong with the snapshot itself is said again when the data is sent.
+            Err(Error::Refused(_)) => Ok(Probe::Refused),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gets a block; a token that has expired since it was listed is listed anew.
@@ -198,6 +301,36 @@ impl Ends {
 
 fn is_token_refused(error: &Error) -> bool {
     matches!(error, Error::Refused(refusal) if refusal.reason.as_deref() == Some("INVALID_BLOCK_TOKEN"))
+}
+
+/// What earlier attempts put, asked for in ascending order.
+struct Earlier {
+    records: Option<Records>,
+    next: Option<(BlockIndex, Digest)>,
+}
+
+impl Earlier {
+    fn new(records: Option<Records>) -> Earlier {
+        Earlier {
+            records,
+            next: None,
+        }
+    }
+
+    fn at(&mut self, index: BlockIndex) -> Result<Option<Digest>, Error> {
+        let Some(records) = &mut self.records else {
+            return Ok(None);
+        };
+        while self.next.is_none_or(|(next, _)| next < index) {
+            self.next = records.next()?;
+            if self.next.is_none() {
+                self.records = None;
+                return Ok(None);
+            }
+        }
+        let found = self.next.filter(|(next, _)| *next == index);
+        Ok(found.map(|(_, digest)| digest))
+    }
 }
 
 /// The aggregate checksum of digests that come in index order.

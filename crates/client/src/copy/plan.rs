@@ -33,7 +33,8 @@ pub async fn plan(
         return Ok(plan);
     }
     let before = answered(from);
-    let mut listing = Listing::begin(from, prepared).await?;
+    let parent = prepared.parent.as_ref().map(|(here, _)| here);
+    let mut listing = Listing::begin(from, &prepared.source.id, parent).await?;
     let operation = match listing {
         Listing::All(_) => "ListSnapshotBlocks",
         Listing::Changed(_) => "ListChangedBlocks",

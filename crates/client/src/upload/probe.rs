@@ -22,7 +22,7 @@ const HIT_GAIN: f32 = 3.0;
 
 /// Whether blocks are put by digest.
 #[derive(Debug)]
-pub(super) struct Probing {
+pub(crate) struct Probing {
     offered: bool,
     recent: HashSet<Digest>,
     order: VecDeque<Digest>,
@@ -34,7 +34,7 @@ pub(super) struct Probing {
 
 /// What came of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Probe {
+pub(crate) enum Probe {
     /// There was none.
     None,
     /// The server had the block.
@@ -47,7 +47,7 @@ pub(super) enum Probe {
 
 impl Probing {
     /// Begins optimistically where the server offers it, never tries where it does not.
-    pub(super) fn new(offered: bool) -> Probing {
+    pub(crate) fn new(offered: bool) -> Probing {
         Probing {
             offered,
             recent: HashSet::new(),
@@ -58,17 +58,17 @@ impl Probing {
     }
 
     /// Whether blocks can be put by digest at all.
-    pub(super) fn offered(&self) -> bool {
+    pub(crate) fn offered(&self) -> bool {
         self.offered
     }
 
     /// Whether the server is known to hold the block.
-    pub(super) fn knows(&self, digest: Digest) -> bool {
+    pub(crate) fn knows(&self, digest: Digest) -> bool {
         digest == Digest::ZERO_BLOCK || self.recent.contains(&digest)
     }
 
     /// Whether to try to put this block by its digest.
-    pub(super) fn tries(&mut self, digest: Digest) -> bool {
+    pub(crate) fn tries(&mut self, digest: Digest) -> bool {
         if !self.offered || self.knows(digest) {
             return self.offered;
         }
@@ -82,7 +82,7 @@ impl Probing {
     }
 
     /// Notes that a block was put, and what came of trying by digest.
-    pub(super) fn note(&mut self, digest: Digest, probe: Probe) {
+    pub(crate) fn note(&mut self, digest: Digest, probe: Probe) {
         let foretold = self.knows(digest);
         match probe {
             Probe::None => {}

@@ -14,13 +14,17 @@ mod side;
 use super::answers::{Transfer, bytes_of, volume_bytes};
 use super::progress::{Wording, with_progress};
 use super::remote::{OutputArgs, RequestArgs, environment, snapshot, tag, tags};
+use super::state::{Kind, default_file};
 use super::{WrongArguments, print, print_json};
 use clap::Args;
 use client::SnapshotId;
+use client::api::Api;
+use client::config::Environment;
 use client::copy::{CopyBase, CopyOptions, CopyReport, Prepared, copy, plan, prepare};
 use serde::Serialize;
 use show::DryRun;
 use side::Side;
+use std::path::PathBuf;
 
 /// Arguments of `drystone copy`.
 #[derive(Debug, Args)]
@@ -76,6 +80,14 @@ pub struct CopyArgs {
     #[arg(long, value_name = "ARN", requires = "encrypted")]
     kms_key: Option<String>,
 
+    /// Keep what is needed to go on after an interruption, and go on if there is such
+    #[arg(long)]
+    resume: bool,
+
+    /// The file for --resume [default: one in ${XDG_STATE_HOME:-~/.local/state}/drystone/copies]
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+
     /// End only when the copy is completed
     #[arg(long)]
     wait: bool,
@@ -109,11 +121,19 @@ pub async fn run(args: CopyArgs) -> anyhow::Result<()> {
             false => print(&dry.text()),
         };
     }
+    let options = CopyOptions {
+        state: args.state_file(&from, &to, &environment)?,
+        ..options
+    };
+    let cleaning_up = match &options.state {
+        Some(_) => "what was copied is kept for --resume",
+        None => "the pending copy is deleted",
+    };
     let (report, took) = with_progress(
         Wording::COPY,
         to.meter(),
         &args.output,
-        "the pending copy is deleted",
+        cleaning_up,
         async |cancel| copy(&from, &to, &options, &prepared, cancel).await,
     )
     .await?;
@@ -151,8 +171,28 @@ impl CopyArgs {
             encrypted: self.encrypted.then_some(true),
             kms_key_arn: self.kms_key.clone(),
             again: self.again,
+            state: None,
             wait: self.wait,
         })
+    }
+
+    fn state_file(
+        &self,
+        from: &Api,
+        to: &Api,
+        environment: &Environment,
+    ) -> anyhow::Result<Option<PathBuf>> {
+        if self.state.is_some() || !self.resume {
+            return Ok(self.state.clone());
+        }
+        let about = [
+            &*from.endpoint(),
+            from.region(),
+            self.snapshot.as_str(),
+            &*to.endpoint(),
+            to.region(),
+        ];
+        default_file(environment, Kind::Copy, &about).map(Some)
     }
 }
 

@@ -4,6 +4,7 @@ mod commands;
 mod counterparts;
 mod ends;
 mod faults;
+mod resume;
 
 use super::proxy::On;
 use client::Error;

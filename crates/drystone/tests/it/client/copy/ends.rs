@@ -59,6 +59,7 @@ pub fn options(snapshot: &SnapshotId) -> CopyOptions {
         encrypted: None,
         kms_key_arn: None,
         again: false,
+        state: None,
         wait: true,
     }
 }

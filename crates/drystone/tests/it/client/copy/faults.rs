@@ -9,7 +9,7 @@ use std::future::pending;
 use tokio::sync::oneshot;
 
 /// Enough blocks that every kind of fault happens.
-fn many() -> Vec<(u32, u8)> {
+pub fn many() -> Vec<(u32, u8)> {
     (0..60)
         .map(|number| (number * 3, b'1' + number as u8))
         .collect()
