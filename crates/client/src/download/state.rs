@@ -5,7 +5,7 @@
 
 use super::DownloadOptions;
 use crate::api::Api;
-use crate::journal::{Journal, Records};
+use crate::journal::{DigestHeader, Journal, Records};
 use crate::target::TargetPath;
 use crate::{Error, SnapshotId};
 use serde::{Deserialize, Serialize};
@@ -104,19 +104,15 @@ impl About {
 /// # Errors
 /// [`Error::Config`]: it is of another snapshot, or no digest file; [`Error::Io`].
 pub(super) fn digests_of(path: &Path, snapshot: &SnapshotId) -> Result<Records, Error> {
-    #[derive(Deserialize)]
-    struct Of {
-        snapshot: String,
-    }
     let (records, header) = Records::open(path)?;
-    match serde_json::from_str::<Of>(&header) {
-        Ok(of) if of.snapshot == snapshot.as_str() => Ok(records),
-        Ok(of) => Err(Error::Config(format!(
+    match DigestHeader::decode(&header) {
+        Some(of) if of.snapshot == *snapshot => Ok(records),
+        Some(of) => Err(Error::Config(format!(
             "{} has the digests of {}, and not of {snapshot}",
             path.display(),
             of.snapshot
         ))),
-        Err(_) => Err(Error::Config(format!(
+        None => Err(Error::Config(format!(
             "{} is not the digest file of a snapshot",
             path.display()
         ))),

@@ -6,7 +6,10 @@ use crate::client::proxy::{Fault, On, Proxy, Rule};
 use crate::server::{Place, Server};
 use client::api::Api;
 use client::download::{Base, DownloadOptions};
+use client::source::{SourceOptions, SourcePath};
+use client::upload::{UploadOptions, upload};
 use client::{Counter, Error, SnapshotId};
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
@@ -122,4 +125,63 @@ async fn without_checksums_a_base_is_trusted_only_when_that_is_said() {
     // Without checksums nobody knows that a block became zeros before it is there.
     assert_eq!(moved(&api), 4);
     assert!(proxy.calls(On::LIST_CHANGED) > 0);
+}
+
+/// Uploads a disk again, for the digest file that comes of it.
+async fn with_digests(api: &Api, disk: &Path, digests: &Path) -> SnapshotId {
+    let options = UploadOptions {
+        source: SourcePath::Path(disk.to_owned()),
+        reading: SourceOptions { map: None },
+        parent: None,
+        volume_size: None,
+        description: None,
+        tags: BTreeMap::new(),
+        encrypted: None,
+        kms_key_arn: None,
+        client_token: None,
+        digests: Some(digests.to_owned()),
+        state: None,
+        wait: true,
+    };
+    let report = upload(api, &options, std::future::pending()).await;
+    report.expect("uploaded").snapshot
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_file_finds_out_what_checksums_would() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let direct = api(&place, &server);
+    let before = Image::scattered();
+    let disk = place.path().join("old.img");
+    before.write(&disk);
+    let digests = place.path().join("digests");
+    let old = with_digests(&direct, &disk, &digests).await;
+    let image = before.clone().with([(3, 901), (700, 903), (128, 0)]);
+    let new = image.upload(&direct, Some((&old, &before))).await;
+    let pair = Pair {
+        old: old.clone(),
+        new: new.clone(),
+        image,
+        disk,
+    };
+    pair.tamper();
+
+    let proxy = Proxy::start(server.address, [Rule::new(On::ANY, Fault::NoExtensions)]);
+    let behind = through(&place, &proxy);
+    let mut options = pair.onto(&pair.disk);
+    let base = options.base.as_mut().expect("a base");
+    base.digests = Some(digests);
+    // What can be checked is not believed.
+    base.trust = true;
+    run(&behind, &options).await.expect("done");
+    pair.image.check(&pair.disk);
+    assert_eq!(moved(&behind), 4);
+
+    options.base.as_mut().expect("a base").snapshot = new;
+    let error = run(&behind, &options).await;
+    assert!(
+        matches!(&error, Err(Error::Config(text)) if text.contains(old.as_str())),
+        "{error:?}"
+    );
 }

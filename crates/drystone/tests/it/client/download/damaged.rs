@@ -1,7 +1,8 @@
 //! Downloads and verification of snapshots that the server has lost in part.
 
+use super::images::{Image, content as seeded};
 use super::{api, options, run};
-use crate::damage::flip_a_bit;
+use crate::damage::{flip_a_bit, segments};
 use crate::server::{Place, Server, Signal};
 use crate::snapshots::{Client, content};
 use client::download::DownloadOptions;
@@ -10,7 +11,7 @@ use client::verify::{VerifyOptions, verify};
 use client::{Counter, Error, SnapshotId};
 use std::fs;
 use std::path::Path;
-use types::BLOCK_BYTES;
+use types::{BLOCK_BYTES, Digest};
 
 /// A snapshot of blocks 1 to 8, of which 3 and 4 are damaged.
 fn damaged(place: &Place) -> (Server, SnapshotId) {
@@ -75,4 +76,64 @@ async fn what_is_good_is_written_and_what_is_lost_is_listed() {
     let report = report.expect("compared");
     assert_eq!(report.bad, [Extent { start: 3, count: 2 }]);
     assert_eq!((report.compared, report.differing), (6, 0));
+}
+
+/// Flips a bit in the pages that list a block with this content.
+fn flip_a_bit_of_the_listing(place: &Place, seed: u64) {
+    let digest = Digest::of(&seeded(seed));
+    let mut found = 0;
+    for path in segments(place, "pages") {
+        let mut bytes = fs::read(&path).expect("readable");
+        let wanted = digest.as_bytes();
+        let places = bytes.windows(wanted.len()).enumerate();
+        let places = places.filter(|(_, found)| found == wanted);
+        let places: Vec<usize> = places.map(|(at, _)| at).collect();
+        places.iter().for_each(|at| bytes[*at] ^= 1);
+        found += places.len();
+        fs::write(&path, bytes).expect("written");
+    }
+    assert!(found > 0, "no page names it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_are_no_longer_listed_are_a_range_that_is_lost() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let blocks = (0..250).map(|index| (index, 7));
+    let image = Image(blocks.collect());
+    let image = image.with([(256, 1), (259, 2), (384, 3), (390, 4), (1000, 5)]);
+    let snapshot = image.upload(&api(&place, &server), None).await;
+    server.end(Signal::Kill);
+    flip_a_bit_of_the_listing(&place, 1);
+    let server = place.serve(&[]);
+    let api = api(&place, &server);
+    let target = place.path().join("disk.img");
+    let plain = options(&snapshot, &target);
+    let error = run(&api, &plain).await;
+    assert!(
+        matches!(
+            &error,
+            Err(Error::Unreachable {
+                operation: "ListSnapshotBlocks",
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    assert!(!target.exists());
+
+    let going_on = DownloadOptions {
+        keep_going: true,
+        ..plain
+    };
+    let report = run(&api, &going_on).await.expect("done");
+    // From behind the last block that is listed to the first place that is listed again.
+    let lost = Extent {
+        start: 250,
+        count: 134,
+    };
+    assert_eq!(report.bad, [lost]);
+    let mut rest = image;
+    rest.0.retain(|index, _| !(250..384).contains(index));
+    rest.check(&target);
 }
