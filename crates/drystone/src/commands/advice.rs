@@ -6,7 +6,7 @@ use client::{Error, Refusal};
 pub fn told(error: &Error) -> String {
     let text = error.to_string().replace(['\n', '\r'], " ");
     match what_next(error) {
-        Some(advice) => format!("{text}; {advice}"),
+        Some(advice) => format!("{}; {advice}", text.trim_end_matches('.')),
         None => text,
     }
 }
@@ -60,6 +60,9 @@ fn refused(refusal: &Refusal) -> Option<&'static str> {
         "UNRELATED_SNAPSHOTS" => {
             Some("this server compares only snapshots of which one descends from the other")
         }
+        "InvalidSnapshotID.Malformed" | "INVALID_SNAPSHOT_ID" => {
+            Some("ids look like snap-0123456789abcdef0; `drystone ls` lists them")
+        }
         "InvalidSnapshot.InUse" => Some("an image is made of it: deregister that first"),
         "ServiceQuotaExceededException"
         | "CONCURRENT_SNAPSHOT_LIMIT_EXCEEDED" => {
@@ -79,7 +82,7 @@ mod tests {
             status: 400,
             code: code.to_owned(),
             reason: reason.map(str::to_owned),
-            message: "no\nand no".to_owned(),
+            message: "no\nno.".to_owned(),
             request_id: None,
             retry_after_ms: None,
         })
@@ -96,7 +99,10 @@ mod tests {
             "`drystone ls`",
         );
         check(&refusal("InvalidSnapshot.NotFound", None), "`drystone ls`");
-        check(&refusal("AuthFailure", None), "`drystone key create`");
+        check(
+            &refusal("AuthFailure", None),
+            "no; this server does not know",
+        );
         check(&refusal("UnauthorizedOperation", None), "docs/client.md");
         let unreachable = Error::Unreachable {
             operation: "StartSnapshot",
@@ -112,7 +118,7 @@ mod tests {
     fn what_nobody_knows_an_answer_to_gets_none() {
         assert_eq!(
             told(&refusal("Strange", None)),
-            "ListSnapshotBlocks: Strange: no and no"
+            "ListSnapshotBlocks: Strange: no no."
         );
     }
 }

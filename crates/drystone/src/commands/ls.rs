@@ -45,6 +45,9 @@ pub async fn run(args: LsArgs) -> anyhow::Result<()> {
             snapshots: all.into_iter().map(Snapshot::from).collect(),
         });
     }
+    if all.is_empty() && !args.remote.output.quiet {
+        eprintln!("drystone: no snapshots at {}", api.endpoint());
+    }
     let names = match args.tree {
         false => all.iter().map(|told| told.id.to_string()).collect(),
         true if all.iter().any(|told| told.lineage.is_none()) => {

@@ -24,6 +24,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// Time between two lines where there is no bar, in ticks.
 const TICKS_BETWEEN_LINES: u32 = 25;
 
+/// The first of these comes sooner: it shows that something goes on.
+const TICKS_TO_FIRST_LINE: u32 = 5;
+
 /// What ends when the user wants a transfer to end.
 pub type Cancel = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -46,7 +49,7 @@ pub async fn with_progress<T>(
         },
     )?;
     let done = work(Box::pin(interrupt.came())).await;
-    let took = progress.end();
+    let took = progress.end(done.is_ok());
     Ok((done?, took))
 }
 
@@ -79,8 +82,8 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away and leaves the sum.
-    fn end(self) -> Duration {
+    /// Takes the bar away and leaves the sum, unless nothing was begun.
+    fn end(self, succeeded: bool) -> Duration {
         let took = self.clock.monotonic();
         let Some(ticker) = &self.ticker else {
             return took;
@@ -89,8 +92,11 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let sum = summary(self.wording, &self.meter.read(), took);
-        eprintln!("drystone: {sum}");
+        let reading = self.meter.read();
+        if succeeded || reading.total > 0 || reading.done > 0 {
+            let sum = summary(self.wording, &reading, took);
+            eprintln!("drystone: {sum}");
+        }
         took
     }
 }
@@ -130,7 +136,7 @@ impl View {
                     bar.set_message(pace.details());
                     bar.tick();
                 }
-                None if tick % TICKS_BETWEEN_LINES == TICKS_BETWEEN_LINES - 1 => {
+                None if tick % TICKS_BETWEEN_LINES == TICKS_TO_FIRST_LINE => {
                     eprintln!("drystone: {}", pace.line(self.wording));
                 }
                 None => {}

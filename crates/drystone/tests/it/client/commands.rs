@@ -1,1 +1,8 @@
-//! The client's commands, as a user runs them.
+//! The client's commands, through the built binary against a real server: what stands on standard output, exit codes, signals,
+//! memory.
+
+mod answers;
+mod errors;
+mod memory;
+mod session;
+mod signals;

@@ -1,0 +1,140 @@
+//! What an interruption leaves: nothing, unless it is to be resumed.
+
+use super::session::{Running, Session, content};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Sixteen MiB of data, for transfers that are held up by a bandwidth of one or two MiB a second.
+const DATA: [u64; 32] = {
+    let mut data = [0; 32];
+    let mut index = 0;
+    while index < 32 {
+        data[index] = index as u64;
+        index += 1;
+    }
+    data
+};
+
+fn snapshots(session: &Session) -> Vec<Value> {
+    let told = session.json(&["ls"]);
+    told["snapshots"].as_array().expect("an array").clone()
+}
+
+#[test]
+fn a_signal_stops_an_upload_and_deletes_what_was_pending() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let session = Session::new();
+        session.disk("disk", 64, &DATA);
+        let slow = ["upload", "disk", "--bandwidth", "1M"];
+        let mut upload = Running::start(session.command(&slow));
+        let line = upload.says("uploading:");
+        assert!(
+            line.contains("of 32.0 MiB") && line.contains("/s"),
+            "{line}"
+        );
+        assert_eq!(snapshots(&session).len(), 1, "it is pending");
+        upload.signal(signal);
+        let done = upload.end();
+        assert_eq!(done.code, Some(130), "{done:?}");
+        assert_eq!(done.stdout, "");
+        assert!(
+            done.stderr.contains("the pending snapshot is deleted"),
+            "{done:?}"
+        );
+        assert!(snapshots(&session).is_empty());
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let session = Session::new();
+    session.disk("disk", 64, &DATA);
+    let slow = ["upload", "disk", "--bandwidth", "1M"];
+    let mut upload = Running::start(session.command(&slow));
+    upload.says("uploading:");
+    // The server does not answer any more: cleaning up takes long.
+    let pid = i32::try_from(session.server.pid()).expect("a pid");
+    let server = rustix::process::Pid::from_raw(pid).expect("a pid");
+    rustix::process::kill_process(server, Signal::STOP).expect("it runs");
+    upload.signal(Signal::INT);
+    upload.says("once more ends at once");
+    upload.signal(Signal::INT);
+    let done = upload.end();
+    assert_eq!(done.code, Some(130), "{done:?}");
+    assert!(!done.stderr.contains("of uploading"), "{done:?}");
+}
+
+#[test]
+fn a_signal_stops_a_download_and_leaves_no_file() {
+    let session = Session::new();
+    session.disk("disk", 64, &DATA);
+    let id = session.upload("disk", &[]);
+    let before = files(&session);
+    let slow = ["download", &id, "back", "--bandwidth", "1M"];
+    let mut download = Running::start(session.command(&slow));
+    download.says("downloading:");
+    download.signal(Signal::INT);
+    let done = download.end();
+    assert_eq!(done.code, Some(130), "{done:?}");
+    assert_eq!(files(&session), before);
+}
+
+fn files(session: &Session) -> Vec<std::ffi::OsString> {
+    let entries = std::fs::read_dir(session.place.path()).expect("readable");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("readable").file_name())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_killed_upload_is_resumed() {
+    let session = Session::new();
+    let disk = session.disk("disk", 64, &DATA);
+    let upload = ["upload", "disk", "--resume"];
+    let slow = [&upload[..], &["--bandwidth", "2M"]].concat();
+    let mut killed = Running::start(session.command(&slow));
+    killed.says("uploading:");
+    killed.signal(Signal::KILL);
+    drop(killed);
+    let pending = snapshots(&session);
+    assert_eq!(pending.len(), 1, "{pending:?}");
+    let id = pending[0]["snapshot_id"].as_str().expect("an id");
+    let done = session.run(&["wait", id, "--timeout", "100ms"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("still pending"), "{done:?}");
+
+    let told = session.json(&[&upload[..], &["--wait"]].concat());
+    assert_eq!(told["snapshot_id"], id, "{told}");
+    assert_eq!(told["blocks_put"], 32);
+    let same = told["transfer"]["skipped_same_bytes"].as_u64();
+    assert!(
+        same > Some(0),
+        "what was acknowledged is not sent again: {told}"
+    );
+    session.prints(&["download", id, "back"]);
+    assert_eq!(content(&session.path("back")), content(&disk));
+    // Nothing is left to resume: the next one is another snapshot.
+    let next = session.json(&upload);
+    assert_ne!(next["snapshot_id"], id);
+}
+
+#[test]
+fn a_killed_download_is_resumed() {
+    let session = Session::new();
+    let disk = session.disk("disk", 64, &DATA);
+    let id = session.upload("disk", &[]);
+    let download = ["download", &id, "back", "--resume", "--state", "state"];
+    let slow = [&download[..], &["--bandwidth", "2M"]].concat();
+    let mut killed = Running::start(session.command(&slow));
+    killed.says("downloading:");
+    killed.signal(Signal::KILL);
+    drop(killed);
+    assert!(session.path("state").exists() && !session.path("back").exists());
+    let told = session.json(&download);
+    let moved = told["transfer"]["moved_bytes"].as_u64();
+    assert!(moved < Some(32 * 524_288), "{told}");
+    assert_eq!(content(&session.path("back")), content(&disk));
+    assert!(!session.path("state").exists());
+}
