@@ -125,7 +125,7 @@ pub async fn copy(
 ) -> Result<CopyReport, Error> {
     let mut cancel = pin!(cancel);
     let begun = match begin::begin(to, options, prepared, &mut cancel).await? {
-        Beginning::Begun(begun) => begun,
+        Beginning::Begun(begun) => *begun,
         Beginning::Done(report) => {
             remove_state(options).await?;
             return Ok(report);

@@ -43,7 +43,7 @@ pub(super) struct Begun {
 
 /// What was found.
 pub(super) enum Beginning {
-    Begun(Begun),
+    Begun(Box<Begun>),
     /// Nothing is to be done.
     Done(CopyReport),
 }
@@ -150,13 +150,13 @@ async fn start(
         Some(path) => Some(create(path, &state).await?),
         None => None,
     };
-    Ok(Beginning::Begun(Begun {
+    Ok(Beginning::Begun(Box::new(Begun {
         snapshot: started.id,
         parent,
         put_by_digest,
         journal,
         earlier: None,
-    }))
+    })))
 }
 
 fn start_request(
@@ -197,13 +197,13 @@ async fn go_on(
 ) -> Result<Beginning, Error> {
     let path = path.to_owned();
     let earlier = blocking(move || Ok(Records::open(&path)?.0)).await?;
-    Ok(Beginning::Begun(Begun {
+    Ok(Beginning::Begun(Box::new(Begun {
         snapshot,
         parent: found.parent(),
         put_by_digest: found.put_by_digest,
         journal: Some(journal),
         earlier: Some(earlier),
-    }))
+    })))
 }
 
 async fn resume(path: &Path) -> Result<Option<(Journal, String)>, Error> {
