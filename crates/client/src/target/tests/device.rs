@@ -319,6 +319,18 @@ fn a_base_may_be_a_device_or_lie_on_one() {
 }
 
 #[test]
+fn zeros_of_a_base_replace_what_stood_there() {
+    let Some(device) = Loop::new(6 * BLOCK) else {
+        return;
+    };
+    let file = device.dir.path().join("file");
+    fs::write(&file, super::blocks(&[0, 5, 0, 6, 0])).unwrap();
+    let target = open(&device.device, 5 * BLOCK, Before::Base(file)).unwrap();
+    target.finish().unwrap();
+    assert!(device.content() == super::blocks(&[0, 5, 0, 6, 0, 0xFF]));
+}
+
+#[test]
 fn data_past_the_end_of_a_device_is_unfit() {
     let Some(device) = Loop::new(2 * BLOCK) else {
         return;

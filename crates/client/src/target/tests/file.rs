@@ -2,7 +2,10 @@
 
 use super::{BLOCK, blocks, index, open, read, unfit, write, zero};
 use crate::Error;
-use crate::target::{Before, Target, TargetPath};
+use crate::source::disk::{Disk, DiskKind};
+use crate::target::writer::{Unwritten, Writer};
+use crate::target::{Before, Target, TargetPath, base};
+use rustix::fs::OFlags;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -246,6 +249,23 @@ fn a_base_keeps_its_holes() {
     assert!(part == blocks(&[1, 0, 3]));
     let missing = open(&path, BLOCK, Before::Base(dir.path().join("missing")));
     assert!(matches!(missing, Err(Error::Io { .. })));
+}
+
+#[test]
+fn zeros_of_a_base_become_holes() {
+    let (_dir, path) = place();
+    let base = path.with_file_name("base");
+    fs::write(&base, blocks(&[1, 0, 0, 0, 5, 0])).unwrap();
+    let source = super::super::open_base(&base).unwrap();
+    let file = File::create_new(&path).unwrap();
+    file.set_len(6 * BLOCK).unwrap();
+    let name = path.display().to_string();
+    let disk = Disk::new(file.into(), DiskKind::File, name, 6 * BLOCK, OFlags::WRONLY);
+    let writer = Writer::new(disk, Unwritten::Zeros);
+    base::copy(&source, &writer, &AtomicBool::new(false)).unwrap();
+    assert!(fs::read(&path).unwrap() == blocks(&[1, 0, 0, 0, 5, 0]));
+    let used = fs::metadata(&path).unwrap().blocks() * 512;
+    assert!(used < 3 * BLOCK, "{used} bytes are used");
 }
 
 #[test]
