@@ -136,8 +136,12 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error, serves);
-            ExitCode::from(exit_code(&error))
+            let code = exit_code(&error);
+            // Who interrupts a command was told what that does.
+            if code != Interrupted::CODE {
+                report(&error, serves);
+            }
+            ExitCode::from(code)
         }
     }
 }

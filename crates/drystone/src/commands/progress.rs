@@ -145,9 +145,10 @@ impl View {
     }
 }
 
-/// A bar of the terminal's width above two lines of text; a spinner until the total is known.
-const BAR: &str = "{wide_bar} {percent:>3}%\n{prefix}\n{wide_msg}";
-const SPINNER: &str = "{spinner} {prefix}\n{wide_msg}";
+/// A bar of the terminal's width above two lines of text; a spinner until the total is known. The last line does not fill the
+/// width: the `^C` of a terminal would go into a line of its own, and clearing would miss one.
+const BAR: &str = "{wide_bar} {percent:>3}%\n{prefix}\n{msg}";
+const SPINNER: &str = "{spinner} {prefix}\n{msg}";
 
 fn bar(wording: Wording) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
