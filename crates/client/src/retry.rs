@@ -72,7 +72,7 @@ pub(crate) enum Again {
 /// Whether an attempt that failed so is worth another one.
 pub(crate) fn judge(failure: &Failure) -> Option<Again> {
     match failure {
-        Failure::Lost(Lost::TooLong | Lost::Unsendable(_)) => None,
+        Failure::Lost(Lost::TooLong | Lost::Untrusted(_) | Lost::Unsendable(_)) => None,
         Failure::Lost(_) | Failure::Corrupt(_) => Some(Again::Failed),
         Failure::Skewed(_) => Some(Again::AtOnce),
         Failure::Refused(refusal) => judge_refusal(refusal),
@@ -220,5 +220,77 @@ fn told(failure: &Failure) -> String {
         Failure::Refused(refusal) | Failure::Skewed(refusal) => refusal.to_string(),
         Failure::NotTheApi(reason) | Failure::Corrupt(reason) => reason.clone(),
         Failure::Unsent(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, code: &str, message: &str) -> Failure {
+        Failure::Refused(Box::new(Refusal {
+            operation: "PutSnapshotBlock",
+            status,
+            code: code.to_owned(),
+            reason: None,
+            message: message.to_owned(),
+            request_id: None,
+            retry_after_ms: None,
+        }))
+    }
+
+    #[test]
+    fn the_table_of_the_guide_is_followed() {
+        let check = |status, code, message, expected| {
+            let found = judge(&refusal(status, code, message));
+            assert_eq!(found, expected, "{status} {code} {message}");
+        };
+        let (failed, throttled) = (Some(Again::Failed), Some(Again::Throttled));
+        check(500, "InternalServerException", "", failed);
+        check(400, "ThrottlingException", "Rate exceeded", throttled);
+        check(400, "RequestThrottledException", "", throttled);
+        check(503, "RequestLimitExceeded", "", throttled);
+        check(503, "SlowDown", "", throttled);
+        check(429, "429", "", throttled);
+        check(
+            400,
+            "ValidationException",
+            "Failed to read block data",
+            failed,
+        );
+        check(400, "ValidationException", "Block index 9 is beyond", None);
+        check(408, "RequestTimeoutException", "", failed);
+        check(400, "ConcurrentLimitExceededException", "", None);
+        check(402, "ServiceQuotaExceededException", "", None);
+        check(403, "AccessDeniedException", "", None);
+        check(403, "InvalidSignatureException", "", None);
+        check(404, "ResourceNotFoundException", "", None);
+        check(409, "ConflictException", "", None);
+    }
+
+    #[test]
+    fn pauses_are_spread_over_ranges_that_double() {
+        let random = Random::seeded(3);
+        let check = |again, failed, range_ms: f64| {
+            let pauses =
+                (0..1_000).map(|_| pause(again, failed, None, &random).as_secs_f64() * 1e3);
+            let pauses: Vec<f64> = pauses.collect();
+            let mean = pauses.iter().sum::<f64>() / 1e3;
+            assert!((mean / range_ms - 0.5).abs() < 0.05, "{mean} of {range_ms}");
+            assert!(pauses.iter().all(|pause| *pause <= range_ms));
+        };
+        check(Again::Failed, 1, 50.0);
+        check(Again::Failed, 2, 100.0);
+        check(Again::Failed, 9, 12_800.0);
+        check(Again::Failed, 10, 20_000.0);
+        check(Again::Failed, u32::MAX, 20_000.0);
+        check(Again::Throttled, 1, 500.0);
+        check(Again::Throttled, 6, 16_000.0);
+        check(Again::Throttled, 7, 20_000.0);
+        let asked = |millis| pause(Again::Throttled, 1, Some(millis), &random);
+        assert_eq!(asked(3_000).as_millis(), 3_000);
+        assert_eq!(asked(u64::MAX), RETRY_AFTER_MAX);
+        assert!(asked(1) <= PAUSE_THROTTLED);
+        assert_eq!(pause(Again::AtOnce, 1, Some(9), &random), Duration::ZERO);
     }
 }

@@ -275,13 +275,18 @@ pub(crate) fn api_at(server: &Scripted, url: &str, options: ApiOptions) -> Api {
 
 /// A client over these connections.
 pub(crate) fn api_over(dial: Dial, url: &str, options: ApiOptions) -> Api {
+    Api::over(dial, parts_at(url, options)).unwrap()
+}
+
+/// What a client of a server at this URL is made of.
+pub(crate) fn parts_at(url: &str, options: ApiOptions) -> ApiParts {
     let keys = SigningKeys {
         access_key_id: AccessKeyId::parse("AKIDEXAMPLE").unwrap(),
         secret: SecretKey::new("secret".to_owned()),
         session_token: None,
     };
     let clock: Arc<dyn Clock> = Arc::new(TestClock::at(NOW));
-    let parts = ApiParts {
+    ApiParts {
         config: Config {
             region: "us-east-1".to_owned(),
             ebs: url.parse().unwrap(),
@@ -294,8 +299,7 @@ pub(crate) fn api_over(dial: Dial, url: &str, options: ApiOptions) -> Api {
         clock,
         random: Random::seeded(7),
         meter: Arc::new(Meter::new()),
-    };
-    Api::over(dial, parts).unwrap()
+    }
 }
 
 /// A client of a scripted server.

@@ -113,6 +113,9 @@ pub(crate) enum Lost {
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// The server is not the one that it should be.
+    #[error("the server cannot be trusted: {0}")]
+    Untrusted(String),
     /// No connection in time.
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
@@ -192,6 +195,9 @@ impl Transport {
         let limit = self.options.connect_timeout;
         let stream = match timeout(limit, (self.dial)(origin.clone())).await {
             Err(_) => return Err(Lost::ConnectTimeout(limit)),
+            Ok(Err(error)) if dial::is_untrusted(&error) => {
+                return Err(Lost::Untrusted(told(&error)));
+            }
             Ok(Err(error)) => return Err(Lost::Connect(told(&error))),
             Ok(Ok(stream)) => stream,
         };

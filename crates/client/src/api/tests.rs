@@ -5,8 +5,8 @@ mod calls;
 mod lines;
 
 use super::*;
-use crate::testing::{Act, Answer, Scripted, api, api_at};
 use crate::Reading;
+use crate::testing::{Act, Answer, Scripted, api, api_at};
 use std::time::Duration;
 
 fn id() -> SnapshotId {

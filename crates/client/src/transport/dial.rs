@@ -31,6 +31,12 @@ pub(crate) fn network(tls: bool, ca_bundle: Option<&Path>) -> Result<Dial, Error
     }))
 }
 
+/// Whether a server's certificate is not to be trusted: it will not be the next time either.
+pub(crate) fn is_untrusted(error: &io::Error) -> bool {
+    let source = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(source, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 async fn connect(connector: Option<TlsConnector>, origin: Origin) -> io::Result<Box<dyn Stream>> {
     let stream = TcpStream::connect((origin.host.as_str(), origin.port)).await?;
     stream.set_nodelay(true)?;
@@ -82,3 +88,6 @@ fn roots(ca_bundle: Option<&Path>) -> Result<RootCertStore, Error> {
     }
     Ok(roots)
 }
+
+#[cfg(test)]
+mod tests;
