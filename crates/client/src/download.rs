@@ -208,7 +208,7 @@ async fn prepare(api: &Api, options: &DownloadOptions, listed: Listed) -> Result
     let standing = match &options.base {
         None => Standing::Unknown,
         Some(base) => Standing::Base {
-            data: DataRuns::new(Box::new(data_of(Arc::downgrade(&work)))),
+            data: DataRuns::new(data_of(Arc::downgrade(&work))),
             digests: digests.map(Lookup::new),
             trust: base.trust,
         },

@@ -68,20 +68,25 @@ impl Runs {
     }
 }
 
+/// Answers the next run of data from a block on, which may begin before that block.
+type NextData = Box<dyn FnMut(u32) -> Result<Option<Extent>, Error> + Send>;
+
 /// Runs of data in ascending order, as something that is asked block by block, from low to high.
-pub(crate) struct DataRuns<N> {
-    next_data: N,
+pub(crate) struct DataRuns {
+    next_data: NextData,
     /// The run found last.
     found: Option<Extent>,
     /// From here on nobody has looked.
     unseen: Option<u32>,
 }
 
-impl<N: FnMut(u32) -> Result<Option<Extent>, Error>> DataRuns<N> {
+impl DataRuns {
     /// Over a function that answers the next run from a block on, which may begin before that block.
-    pub(crate) fn new(next_data: N) -> DataRuns<N> {
+    pub(crate) fn new(
+        next_data: impl FnMut(u32) -> Result<Option<Extent>, Error> + Send + 'static,
+    ) -> DataRuns {
         DataRuns {
-            next_data,
+            next_data: Box::new(next_data),
             found: None,
             unseen: Some(0),
         }
@@ -91,7 +96,10 @@ impl<N: FnMut(u32) -> Result<Option<Extent>, Error>> DataRuns<N> {
     /// rest of the run that was answered.
     pub(crate) fn first_in(&mut self, within: Extent) -> Result<Option<Extent>, Error> {
         let (from, to) = (within.start, end(within));
-        while from < to {
+        if from >= to {
+            return Ok(None);
+        }
+        loop {
             if let Some(found) = self.found {
                 if found.start >= to {
                     return Ok(None);
@@ -102,11 +110,12 @@ impl<N: FnMut(u32) -> Result<Option<Extent>, Error>> DataRuns<N> {
                     return Ok(Some(Extent { start, count }));
                 }
             }
-            let Some(unseen) = self.unseen else { break };
+            let Some(unseen) = self.unseen else {
+                return Ok(None);
+            };
             self.found = (self.next_data)(unseen.max(from))?.filter(|found| found.count > 0);
             self.unseen = self.found.map(end);
         }
-        Ok(None)
     }
 }
 
@@ -182,7 +191,7 @@ mod tests {
             early in any::<bool>(),
         ) {
             let all = runs_of(&data);
-            let mut asked = DataRuns::new(|from| {
+            let mut asked = DataRuns::new(move |from| {
                 let next = all.iter().find(|run| end(**run) > from).copied();
                 Ok(next.map(|run| {
                     // A source may begin its answer at the block that was asked for, or where the run really begins.

@@ -71,7 +71,7 @@ pub(crate) enum Standing {
     /// It holds another snapshot, more or less.
     Base {
         /// Where it has data.
-        data: DataRuns<Box<dyn FnMut(u32) -> Result<Option<Extent>, Error> + Send>>,
+        data: DataRuns,
         /// The digests of the other snapshot's blocks, from a file.
         digests: Option<Lookup>,
         /// Whether it is believed to hold the other snapshot.
@@ -207,9 +207,12 @@ impl Planner {
     }
 }
 
+/// Answers the next record, in ascending order of index.
+type NextRecord = Box<dyn FnMut() -> Result<Option<(BlockIndex, Digest)>, Error> + Send>;
+
 /// Digests by index, asked in ascending order.
 pub(crate) struct Lookup {
-    records: Box<dyn FnMut() -> Result<Option<(BlockIndex, Digest)>, Error> + Send>,
+    records: NextRecord,
     /// The first record that was not asked for yet.
     ahead: Option<(BlockIndex, Digest)>,
     ended: bool,

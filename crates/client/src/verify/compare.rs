@@ -33,7 +33,7 @@ pub(super) struct Comparison {
     planning: Option<Task<()>>,
     steps: mpsc::Receiver<Vec<Step>>,
     units: Units,
-    tasks: Tasks<(BlockIndex, Verdict)>,
+    tasks: Tasks<Compared>,
     tasks_max: usize,
     stream: Stream,
     compared: u64,
@@ -50,6 +50,25 @@ enum Stream {
     Open,
     /// To its end.
     Ended,
+}
+
+/// A block that was looked at.
+#[derive(Clone, Copy, Debug)]
+struct Compared {
+    index: BlockIndex,
+    verdict: Verdict,
+    /// Whether the snapshot's data was fetched for it.
+    fetched: bool,
+}
+
+impl Compared {
+    fn unfetched(index: BlockIndex, verdict: Verdict) -> Compared {
+        Compared {
+            index,
+            verdict,
+            fetched: false,
+        }
+    }
 }
 
 /// What came of a block.
@@ -95,7 +114,7 @@ impl Comparison {
             })),
         };
         let standing = Standing::Base {
-            data: DataRuns::new(Box::new(next_data)),
+            data: DataRuns::new(next_data),
             digests: None,
             trust: false,
         };
@@ -128,10 +147,7 @@ impl Comparison {
             let wants_steps = has_room && self.planning.is_some();
             tokio::select! {
                 biased;
-                Some(done) = self.tasks.next() => {
-                    let (index, verdict) = done?;
-                    self.note(index, verdict);
-                }
+                Some(compared) = self.tasks.next() => self.note(compared?),
                 steps = self.steps.recv(), if wants_steps => match steps {
                     Some(steps) => self.units.extend(steps),
                     None => {
@@ -179,13 +195,15 @@ impl Comparison {
             }
             Next::Unit(Unit::Check(index)) => {
                 if let Some(disk) = self.read_next().await? {
-                    self.note(index, Verdict::of(disk, Digest::ZERO_BLOCK));
+                    let verdict = Verdict::of(disk, Digest::ZERO_BLOCK);
+                    self.note(Compared::unfetched(index, verdict));
                     return Ok(());
                 }
                 let (work, local) = (Arc::clone(&self.work), Arc::clone(&self.local));
                 self.tasks.start(async move {
                     let disk = read(&work, &local, index).await?;
-                    Ok((index, Verdict::of(disk, Digest::ZERO_BLOCK)))
+                    let verdict = Verdict::of(disk, Digest::ZERO_BLOCK);
+                    Ok(Compared::unfetched(index, verdict))
                 });
             }
             Next::Unit(Unit::Block(BlockStep { block, .. })) => {
@@ -220,26 +238,30 @@ impl Comparison {
         Ok(Some(digest.unwrap_or(Digest::ZERO_BLOCK)))
     }
 
-    fn note(&mut self, index: BlockIndex, verdict: Verdict) {
+    fn note(&mut self, compared: Compared) {
         let extent = Extent {
-            start: index.get(),
+            start: compared.index.get(),
             count: 1,
         };
         let meter = self.work.api.meter();
-        match verdict {
-            Verdict::Zeros => meter.add(Counter::Zero, 1),
-            Verdict::Same => {
-                self.compared += 1;
-                meter.add(Counter::Same, 1);
-            }
+        match compared.verdict {
+            Verdict::Zeros => {}
+            Verdict::Same => self.compared += 1,
             Verdict::Differs => {
                 self.compared += 1;
                 self.differing.add(extent);
             }
-            Verdict::Lost => {
-                self.bad.add(extent);
-                meter.add(Counter::Bad, 1);
-            }
+            Verdict::Lost => self.bad.add(extent),
+        }
+        let counter = match compared.verdict {
+            Verdict::Lost => Some(Counter::Bad),
+            _ if compared.fetched => Some(Counter::Moved),
+            Verdict::Zeros => Some(Counter::Zero),
+            Verdict::Same => Some(Counter::Same),
+            Verdict::Differs => None,
+        };
+        if let Some(counter) = counter {
+            meter.add(counter, 1);
         }
         meter.add(Counter::Done, 1);
     }
@@ -257,20 +279,24 @@ async fn compare(
     local: &Arc<Semaphore>,
     block: ListedBlock,
     disk: Option<Digest>,
-) -> Result<(BlockIndex, Verdict), Error> {
+) -> Result<Compared, Error> {
     let disk = match disk {
         Some(disk) => disk,
         None => read(work, local, block.index).await?,
     };
-    let snapshot = match block.digest.filter(|_| work.checksums_only) {
-        Some(digest) => Ok(digest),
-        None => get(&work.api, &work.snapshot, &block)
-            .await
-            .map(|got| got.digest),
-    };
-    match snapshot {
-        Ok(snapshot) => Ok((block.index, Verdict::of(disk, snapshot))),
-        Err(Error::Unreadable { .. } | Error::Corrupt { .. }) => Ok((block.index, Verdict::Lost)),
+    let index = block.index;
+    if let Some(listed) = block.digest.filter(|_| work.checksums_only) {
+        return Ok(Compared::unfetched(index, Verdict::of(disk, listed)));
+    }
+    match get(&work.api, &work.snapshot, &block).await {
+        Ok(got) => Ok(Compared {
+            index,
+            verdict: Verdict::of(disk, got.digest),
+            fetched: true,
+        }),
+        Err(Error::Unreadable { .. } | Error::Corrupt { .. }) => {
+            Ok(Compared::unfetched(index, Verdict::Lost))
+        }
         Err(error) => Err(error),
     }
 }

@@ -74,8 +74,17 @@ fn table(args: &VerifyArgs, report: &VerifyReport) -> String {
         counted(report.compared, "block"),
         bytes(bytes_of(report.compared))
     );
+    let mut notes = String::new();
+    if report.longer {
+        notes.push_str(
+            "The disk is larger than the volume; what it has behind its end was not compared.\n",
+        );
+    }
+    if report.modified {
+        notes.push_str("The disk was modified while it was read.\n");
+    }
     if report.extents.is_empty() && report.bad.is_empty() {
-        return format!("{snapshot} and {target} are the same: {compared}\n");
+        return format!("{snapshot} and {target} are the same: {compared}\n{notes}");
     }
     let mut text = format!("{:>15}  {:>15}  STATE\n", "OFFSET", "LENGTH");
     let differs = report.extents.iter().map(|extent| (*extent, "differs"));
@@ -89,7 +98,7 @@ fn table(args: &VerifyArgs, report: &VerifyReport) -> String {
     if report.cut {
         text.push_str("There are more.\n");
     }
-    text.push_str(&format!("\n{compared}\n"));
+    text.push_str(&format!("\n{compared}\n{notes}"));
     text
 }
 
@@ -103,6 +112,8 @@ struct Answer<'a> {
     differing: Vec<Range>,
     lost: Vec<Range>,
     cut: bool,
+    longer: bool,
+    modified: bool,
     transfer: Transfer,
 }
 
@@ -116,6 +127,8 @@ fn answer<'a>(args: &'a VerifyArgs, report: &VerifyReport, transfer: Transfer) -
         differing: report.extents.iter().copied().map(Range::from).collect(),
         lost: report.bad.iter().copied().map(Range::from).collect(),
         cut: report.cut,
+        longer: report.longer,
+        modified: report.modified,
         transfer,
     }
 }
@@ -145,6 +158,8 @@ mod tests {
             extents: vec![Extent { start: 0, count: 1 }, Extent { start: 4, count: 2 }],
             bad: vec![Extent { start: 1, count: 1 }],
             cut: false,
+            longer: false,
+            modified: false,
         }
     }
 
@@ -164,6 +179,8 @@ mod tests {
             ],
             "lost": [{ "offset": 524_288, "length": 524_288 }],
             "cut": false,
+            "longer": false,
+            "modified": false,
             "transfer": serde_json::to_value(transfer).expect("JSON"),
         });
         assert_eq!(found.expect("JSON"), shape);
@@ -189,5 +206,12 @@ mod tests {
             table(&args(), &same),
             "snap-1 and disk are the same: 8 blocks (4.0 MiB) compared\n"
         );
+        let longer = VerifyReport {
+            longer: true,
+            modified: true,
+            ..same
+        };
+        let text = table(&args(), &longer);
+        assert!(text.contains("larger than the volume") && text.contains("was modified"));
     }
 }

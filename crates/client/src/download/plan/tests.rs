@@ -105,7 +105,7 @@ fn standing(blocks: &[Known], before: Before) -> Standing {
     match before {
         Before::Unknown => Standing::Unknown,
         before => Standing::Base {
-            data: DataRuns::new(Box::new(next_data)),
+            data: DataRuns::new(next_data),
             digests: (before == Before::Digests).then(|| lookup(blocks, |known| known.of_base)),
             trust: before == Before::Trust,
         },

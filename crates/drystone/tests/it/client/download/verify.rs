@@ -47,6 +47,10 @@ async fn exactly_the_blocks_that_differ_are_found() {
         assert!(!report.longer && !report.modified && !report.cut);
     }
     assert_eq!(api.meter().get(Counter::Done), 2 * 2048);
+    let (data, listed) = (image.data(), image.0.len() as u64);
+    let read = api.meter().read();
+    assert_eq!((read.same, read.moved), (data, listed));
+    assert_eq!(read.zero, 2 * 2048 - data - listed);
 
     // One bit of two neighbours, something where nothing was, zeros where something was.
     let file = OpenOptions::new().write(true).open(&disk).expect("a disk");
