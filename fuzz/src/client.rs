@@ -1,6 +1,9 @@
-//! What the client reads of its user's: whatever stands there, requests go to no other host than it says.
+//! What the client reads of its user's: whatever stands there, requests go to no other host than it says, and no block is believed
+//! to have been moved that was not.
 
 use client::config::{Config, ConfigOptions, Environment, Profiles};
+use std::sync::OnceLock;
+use tempfile::TempDir;
 
 /// Up to the first empty line the configuration file, then the credentials file. Answers a configuration or an error; without
 /// a configured endpoint the host is one of AWS's, with the region as one label of it.
@@ -33,4 +36,11 @@ pub fn client_config(data: &[u8]) {
         // Formatting reaches the credentials, too.
         assert!(!format!("{config:?}").is_empty());
     }
+}
+
+/// A state or digest file: an error, or entries in order that going on with the file keeps.
+pub fn client_journal(data: &[u8]) {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().expect("a folder"));
+    client::any_journal_bytes(folder.path(), data);
 }

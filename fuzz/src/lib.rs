@@ -9,7 +9,7 @@ mod input;
 mod signatures;
 mod stores;
 
-pub use client::client_config;
+pub use client::{client_config, client_journal};
 pub use edges::{ebs_request, query_body, tokens};
 pub use signatures::{authorization, canonical_request};
 pub use stores::{frame, page, segment_headers};

@@ -140,6 +140,11 @@ proptest! {
     }
 
     #[test]
+    fn client_journal(data in bytes()) {
+        drystone_fuzz::client_journal(&data);
+    }
+
+    #[test]
     fn frame(data in bytes()) {
         drystone_fuzz::frame(&data);
     }

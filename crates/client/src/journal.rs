@@ -32,11 +32,15 @@
 //! - A file that is none of ours is never replaced.
 //! - Files can be read and written by their owner alone: digests tell what a disk holds.
 
+#[cfg(any(test, feature = "test-support"))]
+mod any_bytes;
 mod append;
 mod header;
 mod merge;
 mod record;
 
+#[cfg(feature = "test-support")]
+pub use any_bytes::any_journal_bytes;
 pub(crate) use append::{DigestFile, Journal, check_replaceable, remove};
 pub(crate) use header::DigestHeader;
 pub(crate) use merge::{Entry, Records};

@@ -49,5 +49,7 @@ pub mod wait;
 mod walk;
 
 pub use error::{Error, Refusal};
+#[cfg(feature = "test-support")]
+pub use journal::any_journal_bytes;
 pub use meter::{Counter, Meter, Reading};
 pub use snapshot_id::SnapshotId;

@@ -52,6 +52,7 @@ impl Records {
         let run = |numbers: Range<u64>| Run {
             file: Arc::clone(&file),
             path: path.to_owned(),
+            last: None,
             header: Arc::clone(&header),
             numbers,
             buffer: Vec::new(),
@@ -174,6 +175,7 @@ impl Scan {
 struct Run {
     file: Arc<File>,
     path: PathBuf,
+    last: Option<BlockIndex>,
     header: Arc<Header>,
     /// Records that were not read yet.
     numbers: Range<u64>,
@@ -196,6 +198,11 @@ impl Run {
             digest = *later;
             self.window.pop();
         }
+        // Our writer keeps to the window; whoever else wrote this did not.
+        if self.last.is_some_and(|last| last >= index) {
+            return Err(damaged(&self.path));
+        }
+        self.last = Some(index);
         Ok(Some((index, digest)))
     }
 

@@ -1,5 +1,6 @@
 //! Golden bytes, a model, torn tails at every length, and totality over arbitrary bytes.
 
+use super::any_bytes::any_journal_bytes;
 use super::append::{DigestFile, Journal, check_replaceable};
 use super::merge::{Entry, Records};
 use super::record::RECORD_BYTES;
@@ -315,12 +316,7 @@ proptest! {
     ) {
         let place = Place::new();
         let head = if magic { "drystone-blocks 1 {}\n" } else { "" };
-        fs::write(place.path(), [head.as_bytes(), &bytes].concat()).unwrap();
-        if let Ok((mut records, _)) = Records::open(&place.path()) {
-            while let Ok(Some(_)) = records.next_entry() {}
-            let (mut journal, _) = Journal::resume(&place.path()).unwrap().unwrap();
-            journal.append(index(1), digest(1)).unwrap();
-        }
+        any_journal_bytes(place.0.path(), &[head.as_bytes(), &bytes].concat());
     }
 
     #[test]
