@@ -132,7 +132,7 @@ impl View {
                         bar.set_style(style(BAR));
                     }
                     bar.set_position(reading.done);
-                    bar.set_prefix(pace.headline());
+                    bar.set_prefix(format!("{}: {}", self.wording.doing, pace.headline()));
                     bar.set_message(pace.details());
                     bar.tick();
                 }
@@ -145,10 +145,10 @@ impl View {
     }
 }
 
-/// A bar of the terminal's width above two lines of text; a spinner until the total is known. The last line does not fill the
-/// width: the `^C` of a terminal would go into a line of its own, and clearing would miss one.
-const BAR: &str = "{wide_bar} {percent:>3}%\n{prefix}\n{msg}";
-const SPINNER: &str = "{spinner} {prefix}\n{msg}";
+/// Two lines of text above a bar of the terminal's width; a spinner until the total is known. The text comes first because the
+/// first line stays when Ctrl-C is pressed: the terminal's `^C` begins a line of its own, and clearing misses one.
+const BAR: &str = "{prefix}\n{wide_msg}\n{wide_bar} {percent:>3}%";
+const SPINNER: &str = "{spinner} {prefix}\n{wide_msg}";
 
 fn bar(wording: Wording) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
