@@ -4,8 +4,11 @@
 //! nouns.rs    what the calls take and answer
 //! caller.rs   one attempt of a request, and the attempts of those that are nothing special
 //! blocks.rs   putting and getting blocks, where the special cases are
+//! answers.rs  answers by themselves, for fuzzing
 //! ```
 
+#[cfg(feature = "test-support")]
+pub mod answers;
 mod blocks;
 pub(crate) mod caller;
 mod nouns;
@@ -208,12 +211,17 @@ impl Api {
         count: u32,
         aggregate: Digest,
     ) -> Result<(), Error> {
+        let inner = &self.inner;
         let call = ebs::complete_snapshot::call(id, count, &aggregate);
-        let has_failed = self
-            .inner
-            .caller
-            .call(&call, ebs::complete_snapshot::parse)
-            .await?;
+        let mut tries = inner.caller.tries(call.operation, Service::Ebs);
+        let has_failed = loop {
+            let answer = inner.caller.attempt(&call, Sink::Text).await;
+            let parse = |answer| ebs::complete_snapshot::parse(&answer).map_err(Failure::NotTheApi);
+            match answer.and_then(parse) {
+                Ok(has_failed) => break has_failed,
+                Err(failure) => blocks::after_write(inner, id, &mut tries, failure).await?,
+            }
+        };
         match has_failed {
             false => Ok(()),
             true => Err(Error::SnapshotFailed {

@@ -118,7 +118,7 @@ async fn put_data(
                 "block {index} changed in the memory of this machine after it was hashed: its memory may be faulty"
             )));
         }
-        match after_put(inner, id, &mut tries, failure).await {
+        match after_write(inner, id, &mut tries, failure).await {
             Err(Error::Unreachable { .. }) if was_damaged => {
                 return Err(Error::Corrupt {
                     snapshot: id.clone(),
@@ -155,7 +155,7 @@ pub(super) async fn put_by_digest(
             }
             Err(failure) => failure,
         };
-        if let Err(error) = after_put(inner, id, &mut tries, failure).await {
+        if let Err(error) = after_write(inner, id, &mut tries, failure).await {
             break Err(error);
         }
     };
@@ -163,7 +163,8 @@ pub(super) async fn put_by_digest(
     result
 }
 
-async fn after_put(
+/// Returns when it is time for another attempt of what changes a snapshot, which may have been started just now.
+pub(super) async fn after_write(
     inner: &Inner,
     id: &SnapshotId,
     tries: &mut Tries<'_>,

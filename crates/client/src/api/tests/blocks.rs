@@ -152,6 +152,16 @@ async fn a_snapshot_just_started_may_be_unknown_for_a_while() {
     put(&known_late).await.unwrap();
     assert_eq!(known_late.meter().read().retries, 11);
 
+    // One without blocks is completed right after its start.
+    let completed = Answer::new(202, r#"{"Status":"pending"}"#);
+    let server = Scripted::answering([started(), unknown(), completed]);
+    let empty = api(&server);
+    empty.start_snapshot(&start()).await.unwrap();
+    empty
+        .complete_snapshot(&id(), 0, Digest::of(b""))
+        .await
+        .unwrap();
+
     let mut answers = vec![started()];
     answers.extend(vec![unknown(); 100]);
     let server = Scripted::answering(answers);
