@@ -24,13 +24,15 @@ pub(crate) struct Entry {
     pub(crate) digest: Option<Digest>,
 }
 
+/// The next entry of a run: in order of index, and of the same index the latest run first.
+type Head = (BlockIndex, Reverse<usize>, Option<Digest>);
+
 /// The records of a journal in ascending order, each index once, as the latest run has it. Streams: memory does not depend on
 /// the length of the file.
 #[derive(Debug)]
 pub(crate) struct Records {
     runs: Vec<Run>,
-    /// The next entry of each run that has one: by index, the latest run first.
-    heads: BinaryHeap<Reverse<(BlockIndex, Reverse<usize>, Option<Digest>)>>,
+    heads: BinaryHeap<Reverse<Head>>,
     torn: bool,
 }
 
