@@ -5,7 +5,7 @@
 //! Failure
 //! - A page that the server cannot give hides blocks that nobody can name. The walk then takes the smallest pages there are, as
 //!   far as they can be had, and looks for the next place where a listing works: further on in steps that double, and back from
-//!   there. What lies between is told as unlisted.
+//!   there. What lies between is told as unlisted, once it is known that it is not the server, or the way to it, that is away.
 
 use crate::api::{Api, Extensions, ListedBlock, PageStart};
 use crate::listing::Blocks;
@@ -153,10 +153,25 @@ impl Walk {
                 return Ok(None);
             }
             Ok(_) => {}
-            Err(error) if is_lost(&error) => {}
+            Err(error) if is_lost(&error) => {
+                // Nothing is lost while the server, or the way to it, is: then a listing fails that needs no page either.
+                if !self.is_listed(BlockIndex::COUNT_MAX - 1).await? {
+                    return Err(error);
+                }
+                // Nor if that was so until now.
+                if self.is_listed(self.next).await? {
+                    return Ok(None);
+                }
+            }
             Err(error) => return Err(error),
         }
-        let to = match self.next_listed(count).await? {
+        let found = self.next_listed(count).await?;
+        self.leave_out(found).await.map(Some)
+    }
+
+    /// Goes on at a place, or nowhere; answers what is left out.
+    async fn leave_out(&mut self, found: Option<BlockIndex>) -> Result<Extent, Error> {
+        let to = match found {
             Some(at) => {
                 self.blocks = Blocks::begin(&self.api, &self.id, at).await?;
                 self.mode = Mode::Pages;
@@ -164,7 +179,7 @@ impl Walk {
             }
             None => {
                 self.mode = Mode::Ended;
-                count
+                self.volume_size.block_count()
             }
         };
         let unlisted = Extent {
@@ -172,7 +187,7 @@ impl Walk {
             count: to - self.next,
         };
         self.next = end(unlisted);
-        Ok(Some(unlisted))
+        Ok(unlisted)
     }
 
     /// The first place behind which a listing works, as far as a search can tell that takes few requests: each of those that fail

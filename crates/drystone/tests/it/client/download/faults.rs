@@ -5,6 +5,7 @@ use super::{api, options, run, through};
 use crate::client::proxy::{Fault, On, Proxy, Rule};
 use crate::server::Place;
 use client::Error;
+use client::download::DownloadOptions;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_on_the_way_are_overcome() {
@@ -91,4 +92,29 @@ async fn an_expired_token_is_renewed_once() {
         Some("INVALID_BLOCK_TOKEN"),
         "{error:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_away_has_lost_nothing() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let image = Image::scattered();
+    let snapshot = image.upload(&api(&place, &server), None).await;
+    let target = place.path().join("disk.img");
+    let going_on = DownloadOptions {
+        keep_going: true,
+        ..options(&snapshot, &target)
+    };
+    // Every attempt of the first page fails, and then none; or all fail.
+    let unavailable = Rule::new(On::LIST, Fault::Unavailable);
+    let proxy = Proxy::start(server.address, [unavailable.times(4)]);
+    let report = run(&through(&place, &proxy), &going_on).await;
+    assert_eq!(report.expect("done").bad, []);
+    image.check(&target);
+    std::fs::remove_file(&target).expect("removed");
+
+    proxy.set([unavailable]);
+    let error = run(&through(&place, &proxy), &going_on).await;
+    assert!(matches!(error, Err(Error::Unreachable { .. })), "{error:?}");
+    assert!(!target.exists());
 }
