@@ -58,6 +58,11 @@ pub async fn prepare(from: &Api, to: &Api, options: &CopyOptions) -> Result<Prep
         (None, CopyBase::Snapshot(parent)) => Some(looking.named(parent).await?),
         (None, CopyBase::Nearest) => looking.nearest().await?,
     };
+    if let (Some((_, there)), true) = (&parent, encryption_is_said(options)) {
+        return Err(Error::Unfit(format!(
+            "the copy would be based on {there}, and encrypted as that is: base it on nothing, or say nothing of encryption"
+        )));
+    }
     let mut warnings = looking.warnings;
     if existing.is_none() && parent.is_none() && source.encrypted && options.encrypted.is_none() {
         warnings.push(format!(
@@ -153,6 +158,10 @@ impl Looking<'_> {
             )),
         })
     }
+}
+
+fn encryption_is_said(options: &CopyOptions) -> bool {
+    options.encrypted.is_some() || options.kms_key_arn.is_some()
 }
 
 fn parent_of(of: &Description) -> Option<SnapshotId> {

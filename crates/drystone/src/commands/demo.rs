@@ -70,7 +70,7 @@ async fn tell(args: &DemoArgs, place: &Path) -> anyhow::Result<()> {
     let server = Server::start(&stop, &data, &place.join("log"))?;
     let mut table = Table::new(args.json);
     table.say(&format!(
-        "A server on http://{}, in {}; both are gone at the end.",
+        "A server on http://{}, in {}, gone at the end.",
         server.address(),
         place.display()
     ))?;

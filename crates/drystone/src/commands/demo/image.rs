@@ -95,14 +95,13 @@ impl Image {
                 bytes(self.data_bytes)
             ),
             None => {
-                let size = |blocks: u64| bytes(blocks * BLOCK_BYTES as u64);
+                let mib = |blocks: u64| (blocks * BLOCK_BYTES as u64) >> 20;
                 format!(
-                    "A disk image of {}: {} of noise, {} of text, {} of {} blocks over and over, and holes.",
-                    bytes(self.bytes),
-                    size(NOISE_BLOCKS),
-                    size(TEXT_BLOCKS),
-                    size(REPEATED_BLOCKS),
-                    DISTINCT_BLOCKS
+                    "An image of {} MiB: {} noise, {} text, {} of {DISTINCT_BLOCKS} blocks over and over, and holes.",
+                    self.bytes >> 20,
+                    mib(NOISE_BLOCKS),
+                    mib(TEXT_BLOCKS),
+                    mib(REPEATED_BLOCKS)
                 )
             }
         }
@@ -157,9 +156,9 @@ fn make(path: &Path) -> anyhow::Result<()> {
     // Content and holes take turns, as on disks: 11 of 16 blocks are content.
     let mut left = [NOISE_BLOCKS, TEXT_BLOCKS, REPEATED_BLOCKS];
     while left.iter().any(|left| *left > 0) {
-        for kind in 0..left.len() {
-            for _ in 0..left[kind].min(8) {
-                left[kind] -= 1;
+        for (kind, left) in left.iter_mut().enumerate() {
+            for _ in 0..(*left).min(8) {
+                *left -= 1;
                 match kind {
                     0 => noise.fill(&mut block),
                     1 => noise.write_text(&mut block),

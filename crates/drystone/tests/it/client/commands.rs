@@ -1,7 +1,7 @@
 //! The client's commands, through the built binary against a real server: what stands on standard output, exit codes, signals,
 //! memory.
 
-mod answers;
+pub mod answers;
 mod errors;
 mod memory;
 mod session;

@@ -1,5 +1,6 @@
 //! `drystone demo`: its figures, and that nothing of it remains.
 
+use crate::client::commands::answers::documented;
 use crate::server::{PATIENCE, Place, Signal};
 use rustix::process::{Pid, Signal as Sent, kill_process};
 use serde_json::Value;
@@ -17,6 +18,7 @@ fn steps(place: &Place, arguments: &[&str]) -> Vec<Value> {
     let output = place.run(&[&["demo", "--json", "--dir", "."], arguments].concat());
     assert!(output.status.success(), "{output:?}");
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    documented("demo", &answer);
     answer["steps"].as_array().expect("steps").clone()
 }
 

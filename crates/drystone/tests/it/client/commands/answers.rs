@@ -35,7 +35,7 @@ fn shape(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 /// The first JSON example behind `drystone COMMAND` in the documentation has these members.
-fn documented(command: &str, answer: &Value) {
+pub fn documented(command: &str, answer: &Value) {
     let text = include_str!("../../../../../../docs/client.md");
     let chapter = text
         .split_once(&format!("\n### `drystone {command}"))

@@ -1,6 +1,7 @@
 //! `drystone copy`, from the command line.
 
 use super::ends::{Blocks, End};
+use crate::client::commands::answers::documented;
 use crate::client::proxy::On;
 use client::SnapshotId;
 use client::api::Which;
@@ -56,10 +57,23 @@ async fn between_profiles_the_id_of_the_copy_is_printed() {
     let copy: SnapshotId = printed.trim_end().parse().expect("an id alone");
     assert_eq!(to.blocks(&copy).await, Blocks::of(&blocks));
 
+    let json = good(run(
+        &from,
+        &to,
+        &[&[id, "--again", "--json"], &sides[..]].concat(),
+    ));
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    documented("copy SNAP", &json);
+    assert_eq!(
+        (&json["existed"], &json["blocks_put"]),
+        (&Value::Bool(false), &2.into())
+    );
+    let again = json["snapshot_id"].as_str().expect("an id");
+
     let output = run(&from, &to, &[&[id], &sides[..]].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("--again"), "{said}");
-    assert_eq!(good(output), printed);
+    assert_eq!(good(output), format!("{again}\n"), "the newest");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,6 +103,7 @@ async fn a_dry_run_says_what_it_takes_and_changes_nothing() {
     }
     let json = good(run(&from, &to, &[&dry[..], &["--json"]].concat()));
     let json: Value = serde_json::from_str(&json).expect("JSON");
+    documented("copy SNAP --dry-run", &json);
     assert_eq!(json["data_bytes"], 1 << 20);
     assert_eq!(json["source_parent_snapshot_id"], parent.as_str());
     let calls = serde_json::json!({ "ListChangedBlocks": 1, "GetSnapshotBlock": 2 });

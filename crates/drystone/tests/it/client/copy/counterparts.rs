@@ -37,6 +37,12 @@ async fn a_base_that_is_named_is_found_by_its_tag() {
     assert!(matches!(&refused, Err(Error::Unfit(text)) if text.contains("copy it first")));
 
     let base = copied(&from.api, &to.api, &options(&first)).await.snapshot;
+    // What has a base is encrypted as that is.
+    let mut encrypted = wanted.clone();
+    encrypted.encrypted = Some(true);
+    let refused = prepare(&from.api, &to.api, &encrypted).await;
+    assert!(matches!(&refused, Err(Error::Unfit(text)) if text.contains("encrypted as that is")));
+
     let report = copied(&from.api, &to.api, &wanted).await;
     assert_eq!(report.parent, Some((first, base)));
     assert_eq!(report.blocks_put, 2);

@@ -113,11 +113,7 @@ impl Connection<'_> {
                 self.shared.applied(fault);
                 return Ok(Then::Close);
             }
-            Some(fault @ Fault::CorruptAnswer) => {
-                if answer.corrupt() {
-                    self.shared.applied(fault);
-                }
-            }
+            Some(fault @ Fault::CorruptAnswer) if answer.corrupt() => self.shared.applied(fault),
             Some(fault @ Fault::NoExtensions) => {
                 answer.hide_header("x-drystone-extensions");
                 self.shared.applied(fault);

@@ -29,7 +29,7 @@ impl Echo {
                 thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     while let Ok(Some(request)) = Message::request(&mut reader) {
-                        bodies.lock().unwrap().push(request.body.clone());
+                        bodies.lock().expect("it works").push(request.body.clone());
                         let body = match &request.body[..] {
                             [] => vec![b'x'; 1000],
                             body => body.to_vec(),
@@ -39,7 +39,7 @@ impl Echo {
                         let mut stream = reader.get_ref();
                         stream
                             .write_all(&[head.as_bytes(), &body].concat())
-                            .unwrap();
+                            .expect("it works");
                     }
                 });
             }
@@ -48,7 +48,7 @@ impl Echo {
     }
 
     fn requests(&self) -> usize {
-        self.bodies.lock().unwrap().len()
+        self.bodies.lock().expect("it works").len()
     }
 }
 
@@ -81,9 +81,15 @@ impl Peer {
 fn second_of_three(fault: Fault) -> (Echo, Proxy, io::Result<Message>) {
     let echo = Echo::start();
     let proxy = Proxy::start(echo.address, [Rule::new(On::PUT, fault).skip(1).times(1)]);
-    assert_eq!(Peer::of(&proxy).put(b"first").unwrap().body, b"first");
+    assert_eq!(
+        Peer::of(&proxy).put(b"first").expect("it works").body,
+        b"first"
+    );
     let second = Peer::of(&proxy).put(b"second");
-    assert_eq!(Peer::of(&proxy).put(b"third").unwrap().body, b"third");
+    assert_eq!(
+        Peer::of(&proxy).put(b"third").expect("it works").body,
+        b"third"
+    );
     assert_eq!((proxy.count(fault), proxy.faults()), (1, 1));
     assert_eq!(proxy.calls(On::PUT), 3);
     (echo, proxy, second)
@@ -105,8 +111,11 @@ fn without_rules_everything_passes() {
     let proxy = Proxy::start(echo.address, []);
     let mut peer = Peer::of(&proxy);
     for _ in 0..3 {
-        assert_eq!(peer.put(b"data").unwrap().body, b"data");
-        assert_eq!(peer.ask("GET", "/x?y=z", b"").unwrap().body.len(), 1000);
+        assert_eq!(peer.put(b"data").expect("it works").body, b"data");
+        assert_eq!(
+            peer.ask("GET", "/x?y=z", b"").expect("it works").body.len(),
+            1000
+        );
     }
     assert_eq!((echo.requests(), proxy.faults()), (6, 0));
     let seen = &proxy.seen(On("GET", "/x"))[0];
@@ -161,19 +170,21 @@ fn stall_in_body_moves_half_of_the_answer() {
 fn canned_answers_are_those_of_a_server_in_trouble() {
     let check = |fault, status: &str, code: &str, retry_after: Option<&str>| {
         let (echo, proxy, answer) = second_of_three(fault);
-        let answer = answer.unwrap();
+        let answer = answer.expect("it works");
         assert_eq!(answer.word(1), status);
         assert_eq!(
             answer.header("x-amzn-errortype"),
             Some(code.to_ascii_lowercase())
         );
         assert_eq!(answer.header("x-amz-retry-after").as_deref(), retry_after);
-        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).expect("it works");
         assert_eq!(body["__type"], code);
         assert_eq!(echo.requests(), 2);
 
         proxy.set([Rule::new(On::QUERY, fault)]);
-        let answer = Peer::of(&proxy).ask("POST", "/", b"Action=X").unwrap();
+        let answer = Peer::of(&proxy)
+            .ask("POST", "/", b"Action=X")
+            .expect("it works");
         assert!(answer.body.starts_with(b"<?xml"));
     };
     check(Fault::InternalError, "500", "InternalServerException", None);
@@ -192,15 +203,15 @@ fn canned_answers_are_those_of_a_server_in_trouble() {
 #[test]
 fn corrupt_request_reaches_the_server_with_another_bit() {
     let (echo, _proxy, answer) = second_of_three(Fault::CorruptRequest);
-    assert_eq!(answer.unwrap().body, b"secnnd");
-    assert_eq!(echo.bodies.lock().unwrap()[1], b"secnnd");
+    assert_eq!(answer.expect("it works").body, b"secnnd");
+    assert_eq!(echo.bodies.lock().expect("it works")[1], b"secnnd");
 }
 
 #[test]
 fn corrupt_answer_reaches_the_client_with_another_bit() {
     let (echo, _proxy, answer) = second_of_three(Fault::CorruptAnswer);
-    assert_eq!(answer.unwrap().body, b"secnnd");
-    assert_eq!(echo.bodies.lock().unwrap()[1], b"second");
+    assert_eq!(answer.expect("it works").body, b"secnnd");
+    assert_eq!(echo.bodies.lock().expect("it works")[1], b"second");
 }
 
 #[test]
@@ -209,7 +220,7 @@ fn slow_moves_at_its_speed() {
     let echo = Echo::start();
     let proxy = Proxy::start(echo.address, [Rule::new(On::PUT, Fault::Slow(20_000))]);
     let began = Instant::now();
-    let answer = Peer::of(&proxy).put(&[7; 2_000]).unwrap();
+    let answer = Peer::of(&proxy).put(&[7; 2_000]).expect("it works");
     // 4,000 bytes and two heads.
     assert!(began.elapsed() > Duration::from_millis(200));
     assert_eq!(answer.body, [7; 2_000]);
@@ -224,7 +235,7 @@ fn chance_draws_from_a_seed() {
         let proxy = Proxy::start(echo.address, [rule]);
         let mut peer = Peer::of(&proxy);
         for _ in 0..200 {
-            peer.put(b"data").unwrap();
+            peer.put(b"data").expect("it works");
         }
         proxy.count(Fault::Throttled)
     };
