@@ -85,6 +85,51 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..16).prop_map(|pieces| pieces.concat())
 }
 
+/// Pieces of answers, in JSON and XML.
+const ANSWERS: [&str; 36] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "null",
+    "\"Blocks\":[",
+    "\"ChangedBlocks\":[",
+    "{\"BlockIndex\":1,\"BlockToken\":\"a\"}",
+    "{\"BlockIndex\":2,\"SecondBlockToken\":\"\\u0041\"}",
+    "{\"BlockIndex\":134217727,\"BlockToken\":\"",
+    ",\"Checksum\":\"B4VNL+8pega6gWheZgwzLeNtXRjVRpJ9MNqtbX/aFUE=\"",
+    ",\"FirstChecksum\":null",
+    "\"NextToken\":\"\"",
+    ",\"VolumeSize\":65536",
+    ",\"BlockSize\":524288",
+    "\"__type\":\"a#B:c\",",
+    "\"message\":\"\\n\"",
+    "\"Reason\":\"INVALID_BLOCK\"",
+    "<DescribeSnapshotsResponse xmlns=\"u\">",
+    "</DescribeSnapshotsResponse>",
+    "<snapshotSet>",
+    "</snapshotSet>",
+    "<item>",
+    "</item>",
+    "<snapshotId>snap-0</snapshotId><status>pending</status>",
+    "<description>&amp;&#65;<![CDATA[x]]></description>",
+    "<tagSet><item><key>k</key><value/></item></tagSet>",
+    "<drystone><rootDigest>00</rootDigest></drystone>",
+    "<startTime>2026-09-25T11:57:20.570Z</startTime>",
+    "<Response><Errors><Error><Code>A</Code><Message>&#10;</Message></Error></Errors></Response>",
+    "<a:b c='d'/>",
+    "<!-- -->",
+    "<?xml version=\"1.0\"?>",
+    "<!DOCTYPE a [<!ENTITY b \"c\">]>",
+    "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>1</Account></GetCallerIdentityResult></GetCallerIdentityResponse>",
+];
+
+fn answers() -> impl Strategy<Value = Vec<u8>> {
+    let piece = proptest::sample::select(ANSWERS.as_slice()).prop_map(str::as_bytes);
+    vec(piece, 0..20).prop_map(|pieces| pieces.concat())
+}
+
 /// Lines of the AWS tools' files, whole and broken.
 fn profiles() -> impl Strategy<Value = Vec<u8>> {
     let word = string_regex("[ -~\n\t]{0,12}").expect("a good expression");
@@ -137,6 +182,16 @@ proptest! {
     #[test]
     fn client_config(data in prop_oneof![profiles(), bytes()]) {
         drystone_fuzz::client_config(&data);
+    }
+
+    #[test]
+    fn client_listings(data in prop_oneof![answers(), bytes()]) {
+        drystone_fuzz::client_listings(&data);
+    }
+
+    #[test]
+    fn client_xml(data in prop_oneof![answers(), bytes()]) {
+        drystone_fuzz::client_xml(&data);
     }
 
     #[test]
