@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
-use types::{BLOCK_BYTES, Digest};
+use types::{BLOCK_BYTES, Digest, is_zero};
 
 /// Data of one block, with its digest.
 #[derive(Clone, Debug)]
@@ -180,12 +180,6 @@ impl Shared {
             job.run();
         }
     }
-}
-
-fn is_zero(data: &[u8]) -> bool {
-    static ZEROS: [u8; 4096] = [0; 4096];
-    data.chunks(ZEROS.len())
-        .all(|part| *part == ZEROS[..part.len()])
 }
 
 #[cfg(test)]

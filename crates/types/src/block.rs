@@ -47,6 +47,14 @@ impl fmt::Display for BlockIndex {
     }
 }
 
+/// Whether all of these bytes are zero; of most blocks that are not, the first few tell.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZEROS.len())
+        .all(|part| part == &ZEROS[..part.len()])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +69,16 @@ mod tests {
         assert_eq!(BlockIndex::new(BlockIndex::COUNT_MAX), None);
         assert_eq!(BlockIndex::new(u32::MAX), None);
         assert_eq!(BlockIndex::new(last).and_then(BlockIndex::next), None);
+    }
+
+    #[test]
+    fn zeros_are_told_from_the_rest() {
+        let mut block = vec![0; BLOCK_BYTES];
+        assert!(is_zero(&block) && is_zero(&block[..5_000]) && is_zero(&[]));
+        for at in [0, 4_095, 4_096, BLOCK_BYTES - 1] {
+            block[at] = 1;
+            assert!(!is_zero(&block), "{at}");
+            block[at] = 0;
+        }
     }
 }

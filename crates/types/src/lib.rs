@@ -12,7 +12,7 @@ pub mod limits;
 mod random;
 mod snapshot;
 
-pub use block::{BLOCK_BYTES, BLOCKS_PER_GIB, BlockIndex};
+pub use block::{BLOCK_BYTES, BLOCKS_PER_GIB, BlockIndex, is_zero};
 pub use clock::{Clock, SystemClock, TestClock, UnixMillis};
 pub use digest::{Digest, DigestContext};
 pub use domain::{ChunkName, Domain};

@@ -21,7 +21,7 @@
 //! - A foreign store is not written to at all: the checks come before the first change.
 
 use super::io::SegmentReader;
-use super::scan::{self, Scan, Scanned, Unreadable, WINDOW_BYTES};
+use super::scan::{Scan, Scanned, Unreadable, WINDOW_BYTES};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError};
 use super::shared::Shared;
 use crate::frame::BLOCK_ALIGNMENT;
@@ -186,7 +186,7 @@ fn holds_only_zeros(file: &dyn SegmentReader) -> io::Result<bool> {
     while let Some(data) = file.data_from(offset)? {
         let mut window = Vec::with_capacity(WINDOW_BYTES);
         file.read_at(&mut window, WINDOW_BYTES, data)?;
-        if !scan::is_zero(&window) {
+        if !types::is_zero(&window) {
             return Ok(false);
         }
         if window.is_empty() {

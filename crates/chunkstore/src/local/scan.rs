@@ -135,7 +135,7 @@ impl Scan<'_> {
             Err(FrameError::Version(_) | FrameError::Encrypted(_)) => GapReason::Unknown,
             Err(_) => GapReason::NoFrame,
         };
-        if is_zero(&unit[..unit.len().min(self.step())]) {
+        if types::is_zero(&unit[..unit.len().min(self.step())]) {
             return Judged::Zeros;
         }
         Judged::Gap(reason)
@@ -224,9 +224,4 @@ impl Window<'_> {
         let end = self.bytes.len().min(start + wanted);
         Ok((start < end).then(|| &self.bytes[start..end]))
     }
-}
-
-/// Whether all of them are zeros.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
 }

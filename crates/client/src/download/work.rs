@@ -19,7 +19,7 @@ use crate::{Counter, Error, SnapshotId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use types::{BlockIndex, Digest};
+use types::{BlockIndex, Digest, is_zero};
 
 /// The reason that a server gives for a block token that is invalid or has expired (SPEC 2.4).
 const INVALID_BLOCK_TOKEN: &str = "INVALID_BLOCK_TOKEN";
@@ -183,12 +183,6 @@ pub(crate) fn has_digest(data: &[u8], digest: Digest) -> bool {
         return is_zero(data);
     }
     Digest::of(data) == digest
-}
-
-/// Whether all bytes are zero; the first that is not ends the search, more or less.
-pub(crate) fn is_zero(data: &[u8]) -> bool {
-    data.chunks(4096)
-        .all(|part| part.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
 fn one(index: BlockIndex) -> Extent {

@@ -1,13 +1,13 @@
 //! A target that is written once, from the beginning to the end: a pipe, a terminal, a character device.
 
-use super::writer::{is_zero, past_end};
+use super::writer::past_end;
 use crate::Error;
 use crate::source::Extent;
 use crate::source::disk::BLOCK;
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
-use types::{BLOCK_BYTES, BlockIndex};
+use types::{BLOCK_BYTES, BlockIndex, is_zero};
 
 /// An open stream.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use buffers::{ALIGNMENT, Aligned, is_aligned};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::io;
-use types::{BLOCK_BYTES, BlockIndex};
+use types::{BLOCK_BYTES, BlockIndex, is_zero};
 
 /// What a block that was never written reads as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,13 +144,6 @@ impl Writer {
         }
         Ok(written)
     }
-}
-
-/// Whether all bytes are zeros.
-pub(super) fn is_zero(data: &[u8]) -> bool {
-    // By chunks, so that it is done with wide registers and ends early.
-    data.chunks(1024)
-        .all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 /// That a block has data where the target has ended.

@@ -5,12 +5,13 @@
 //! filled with a pattern, and a way is used from then on only if they read as zeros afterwards. What no way does is written.
 //! (The pattern harms nothing: the range is to be overwritten, and a target that was given up is not whole anyway.)
 
-use super::writer::{Writer, is_zero};
+use super::writer::Writer;
 use crate::Error;
 use buffers::{ALIGNMENT, Aligned};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::sync::{Mutex, PoisonError};
+use types::is_zero;
 
 /// Bytes that one call to the system zeroes at most: a device may need seconds for as much, in which nothing can stop it.
 pub(super) const STEP: u64 = 1 << 30;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
-use types::{BlockIndex, Digest};
+use types::{BlockIndex, Digest, is_zero};
 
 /// Most threads that read and hash.
 const THREADS_MAX: usize = 8;
@@ -155,29 +155,4 @@ pub(super) fn take(runtime: &Handle, buffers: &BufferPool) -> AlignedBuf {
     buffers
         .try_take()
         .unwrap_or_else(|| runtime.block_on(buffers.take()))
-}
-
-/// Whether all bytes are zero; a few bytes tell of most blocks that they are not.
-fn is_zero(bytes: &[u8]) -> bool {
-    static ZEROS: [u8; 4096] = [0; 4096];
-    bytes
-        .chunks(ZEROS.len())
-        .all(|part| part == &ZEROS[..part.len()])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use types::BLOCK_BYTES;
-
-    #[test]
-    fn zeros_are_told_from_the_rest() {
-        let mut block = vec![0; BLOCK_BYTES];
-        assert!(is_zero(&block) && is_zero(&block[..5_000]) && is_zero(&[]));
-        for at in [0, 4_095, 4_096, BLOCK_BYTES - 1] {
-            block[at] = 1;
-            assert!(!is_zero(&block), "{at}");
-            block[at] = 0;
-        }
-    }
 }

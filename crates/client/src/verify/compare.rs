@@ -8,7 +8,7 @@ use crate::download::plan::{BlockStep, Planner, Standing, Step};
 use crate::download::steps::{BATCHES_WAITING, plan_all};
 use crate::download::transfer::places;
 use crate::download::units::{Next, Unit, Units};
-use crate::download::work::{get, is_zero, place};
+use crate::download::work::{get, place};
 use crate::runs::{DataRuns, Runs};
 use crate::source::{Extent, Source};
 use crate::tasks::{Task, Tasks, blocking};
@@ -16,7 +16,7 @@ use crate::walk::Walk;
 use crate::{Counter, Error, SnapshotId};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
-use types::{BlockIndex, Digest};
+use types::{BlockIndex, Digest, is_zero};
 
 /// What all tasks of a comparison share.
 pub(super) struct Work {
