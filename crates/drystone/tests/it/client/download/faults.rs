@@ -105,15 +105,17 @@ async fn a_server_that_is_away_has_lost_nothing() {
         keep_going: true,
         ..options(&snapshot, &target)
     };
-    // Every attempt of the first page fails, and then none; or all fail.
+    // All four attempts of the first page fail, the size of the volume can be had, then four fail again, or all.
     let unavailable = Rule::new(On::LIST, Fault::Unavailable);
-    let proxy = Proxy::start(server.address, [unavailable.times(4)]);
+    let away = |again: Rule| [unavailable.times(4), again.skip(1)];
+    let proxy = Proxy::start(server.address, away(unavailable.times(4)));
     let report = run(&through(&place, &proxy), &going_on).await;
     assert_eq!(report.expect("done").bad, []);
+    assert_eq!(proxy.count(Fault::Unavailable), 8);
     image.check(&target);
     std::fs::remove_file(&target).expect("removed");
 
-    proxy.set([unavailable]);
+    proxy.set(away(unavailable));
     let error = run(&through(&place, &proxy), &going_on).await;
     assert!(matches!(error, Err(Error::Unreachable { .. })), "{error:?}");
     assert!(!target.exists());
