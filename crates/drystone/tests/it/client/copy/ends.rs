@@ -4,12 +4,14 @@ use super::super::proxy::{On, Proxy};
 use crate::server::{Place, Server};
 use crate::signed::Key;
 use bytes::Bytes;
-use client::api::{Api, ApiParts, Description, PageStart, SnapshotState, StartSnapshot, Which};
+use client::api::{Api, ApiParts, Description, PageStart, StartSnapshot, Which};
 use client::config::{ApiOptions, Config, ConfigOptions, Environment};
 use client::copy::{CopyBase, CopyOptions};
+use client::wait::wait_until_completed;
 use client::{Meter, SnapshotId};
 use std::collections::BTreeMap;
 use std::fs;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{BLOCK_BYTES, BlockIndex, Digest, DigestContext, Random, SystemClock, VolumeSize};
@@ -158,9 +160,9 @@ impl End {
         let count = u32::try_from(blocks.len()).expect("few");
         let completing = self.api.complete_snapshot(&id, count, aggregate.finish());
         completing.await.expect("completed");
-        while self.described(&id).await.state != SnapshotState::Completed {
-            tokio::task::yield_now().await;
-        }
+        wait_until_completed(&self.api, &id, pending())
+            .await
+            .expect("completed");
         id
     }
 
