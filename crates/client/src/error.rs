@@ -75,6 +75,14 @@ pub enum Error {
         /// What the server says of it.
         message: Option<String>,
     },
+    /// Every block was put, and the server asked to complete the snapshot: it is completed, or will be. What follows was not done.
+    #[error("{snapshot} has everything, but not all that follows was done: {source}")]
+    AfterCompletion {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// What was not done; [`Error::Interrupted`] when the caller gave up.
+        source: Box<Error>,
+    },
     /// The caller gave up.
     #[error("interrupted")]
     Interrupted,

@@ -27,6 +27,9 @@ fn what_next(error: &Error) -> Option<&'static str> {
             "`drystone download --keep-going` gets the rest, `drystone scrub` on the server says what else is damaged",
         ),
         Error::SnapshotFailed { .. } => Some("delete it with `drystone rm`, and upload again"),
+        Error::AfterCompletion { .. } => {
+            Some("it is kept: `drystone ls` tells its state, do not upload again")
+        }
         Error::Config(_) | Error::Io { .. } | Error::Unfit(_) | Error::Interrupted => None,
     }
 }
