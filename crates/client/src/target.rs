@@ -192,11 +192,12 @@ impl Target {
     /// Makes everything durable and gives a file its name. Blocking.
     ///
     /// # Errors
-    /// [`Error::Io`]; then a file that could not be made durable is removed.
+    /// [`Error::Io`]; then a file that could not be made durable is removed. [`Error::Unfit`]: somebody else removed or replaced
+    /// the file before it got its name.
     pub fn finish(self) -> Result<(), Error> {
         match self.0 {
             Kind::Disk { writer, waiting } => match waiting {
-                Some(waiting) => waiting.finish(writer.disk().file()),
+                Some(waiting) => waiting.finish(),
                 None => rustix::fs::fsync(writer.disk().file()).map_err(|error| {
                     Error::io(format!("{} cannot be made durable", writer.disk().name()))(
                         error.into(),

@@ -7,7 +7,8 @@
 //!
 //! The hidden name follows from the name, so that an interrupted download is found again, and one that was killed leaves no
 //! more than one file, which the next one takes the place of. A lock (`flock`) on it keeps a second download of the same target
-//! out. The new file belongs to its owner alone (mode 0600) until it takes the mode and, where that is allowed, the owner of
+//! out. Where there are no locks, or somebody removes the hidden file, another download may put its own under the name: that one
+//! is neither renamed nor removed by this one. The new file belongs to its owner alone (mode 0600) until it takes the mode and, where that is allowed, the owner of
 //! the file that it replaces.
 //!
 //! Failure: `finish` syncs the file, renames it, syncs the directory, in this order. A crash before the rename leaves what was
@@ -34,12 +35,20 @@ const ATTEMPTS: usize = 16;
 /// A file that waits for its name.
 #[derive(Debug)]
 pub(super) struct Waiting {
+    place: Place,
+    /// Keeps the file's lock, and its number from being given to another one, for as long as its name matters.
+    file: OwnedFd,
+    /// What it takes the place of.
+    replaced: Option<Stat>,
+}
+
+/// The two names of a file.
+#[derive(Debug)]
+struct Place {
     dir: OwnedFd,
     path: PathBuf,
     name: OsString,
     hidden: OsString,
-    /// What it takes the place of.
-    replaced: Option<Stat>,
 }
 
 /// Whether what an earlier attempt left is used.
@@ -73,56 +82,83 @@ impl Waiting {
                 parent.display()
             ))(error.into())
         })?;
-        let waiting = Waiting {
+        let place = Place {
             dir,
             hidden: hidden_name(&name),
             path,
             name,
+        };
+        let file = place.open_hidden(earlier)?;
+        let held = file
+            .try_clone()
+            .map_err(Error::io(format!("{} cannot be held", place.hidden_path())))?;
+        let waiting = Waiting {
+            place,
+            file: held,
             replaced,
         };
-        let file = waiting.open_hidden(earlier)?;
         Ok((waiting, file))
     }
 
     /// For messages.
     pub(super) fn name(&self) -> String {
-        self.path.display().to_string()
+        self.place.path.display().to_string()
     }
 
     /// Gives the file its name, durably.
-    pub(super) fn finish(self, file: impl AsFd) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Unfit`]: the hidden name is another file's by now; [`Error::Io`].
+    pub(super) fn finish(self) -> Result<(), Error> {
         let name = self.name();
-        if let Err(error) = self.settle(&file) {
+        if let Err(error) = self.settle() {
             // What the disk has of it is not known, so nobody should go on with it.
             self.remove();
             return Err(Error::io(format!("{name} cannot be made durable"))(
                 error.into(),
             ));
         }
-        rustix::fs::renameat(&self.dir, &self.hidden, &self.dir, &self.name).map_err(|error| {
-            let hidden = self.path.with_file_name(&self.hidden);
-            Error::io(format!(
-                "{} is complete and cannot be renamed to {name}",
-                hidden.display()
-            ))(error.into())
-        })?;
-        rustix::fs::fsync(&self.dir).map_err(|error| {
+        let place = &self.place;
+        if !place.is_still(&self.file)? {
+            return Err(place.unfit(&format!(
+                "was removed or replaced by somebody else before it could be renamed to {name}"
+            )));
+        }
+        rustix::fs::renameat(&place.dir, &place.hidden, &place.dir, &place.name).map_err(
+            |error| {
+                Error::io(format!(
+                    "{} is complete and cannot be renamed to {name}",
+                    place.hidden_path()
+                ))(error.into())
+            },
+        )?;
+        rustix::fs::fsync(&place.dir).map_err(|error| {
             Error::io(format!("the directory of {name} cannot be made durable"))(error.into())
         })
     }
 
-    /// Removes the file.
+    /// Removes the file, unless the hidden name is another file's by now.
     pub(super) fn remove(&self) {
-        if let Err(error) = rustix::fs::unlinkat(&self.dir, &self.hidden, AtFlags::empty()) {
-            let hidden = self.path.with_file_name(&self.hidden);
-            tracing::warn!(path = %hidden.display(), %error, "a partial file cannot be removed");
+        let place = &self.place;
+        let path = place.hidden_path();
+        match place.is_still(&self.file) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(path, %error, "a partial file cannot be removed");
+                return;
+            }
+        }
+        if let Err(error) = rustix::fs::unlinkat(&place.dir, &place.hidden, AtFlags::empty()) {
+            tracing::warn!(path, %error, "a partial file cannot be removed");
         }
     }
 
     /// Mode and owner, then everything to the disk.
-    fn settle(&self, file: impl AsFd) -> Result<(), Errno> {
+    fn settle(&self) -> Result<(), Errno> {
+        let file = &self.file;
         if let Some(replaced) = &self.replaced {
-            let own = rustix::fs::fstat(&file)?;
+            let own = rustix::fs::fstat(file)?;
             let mut mode = replaced.st_mode & 0o777;
             if (own.st_uid, own.st_gid) != (replaced.st_uid, replaced.st_gid) {
                 let (user, group) = (
@@ -130,15 +166,18 @@ impl Waiting {
                     Gid::from_raw(replaced.st_gid),
                 );
                 // Only the administrator may give files away. Who keeps one lets no other group or user in.
-                if rustix::fs::fchown(&file, Some(user), Some(group)).is_err() {
+                if rustix::fs::fchown(file, Some(user), Some(group)).is_err() {
                     mode &= 0o700;
                 }
             }
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
         }
-        rustix::fs::fsync(&file)
+        rustix::fs::fsync(file)
     }
+}
 
+impl Place {
+    /// Opens the file under its hidden name, and locks it.
     fn open_hidden(&self, earlier: Earlier) -> Result<OwnedFd, Error> {
         for _ in 0..ATTEMPTS {
             let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;

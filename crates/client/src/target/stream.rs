@@ -4,6 +4,7 @@ use super::writer::past_end;
 use crate::Error;
 use crate::source::Extent;
 use crate::source::disk::BLOCK;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -63,14 +64,17 @@ impl Stream {
         self.zeros_to(&mut state, end)
     }
 
-    /// Writes zeros to the very end.
+    /// Writes zeros to the very end, and makes durable what a file behind the stream holds.
     pub(super) fn finish(&self) -> Result<(), Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.zeros_to(&mut state, self.bytes)?;
-        state
-            .file
-            .flush()
-            .map_err(Error::io(format!("{} cannot be written", self.name)))
+        match rustix::fs::fsync(&state.file) {
+            // Pipes, sockets and terminals keep nothing.
+            Ok(()) | Err(Errno::INVAL | Errno::ROFS | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(Error::io(format!("{} cannot be made durable", self.name))(
+                error.into(),
+            )),
+        }
     }
 
     fn zeros_to(&self, state: &mut State, end: u64) -> Result<(), Error> {

@@ -125,6 +125,25 @@ fn two_do_not_write_the_same_file() {
 }
 
 #[test]
+fn what_took_the_hidden_name_is_left_alone() {
+    let (dir, path) = place();
+    let hidden = dir.path().join(".disk.drystone-part");
+    let first = open(&path, BLOCK, Before::Nothing).unwrap();
+    write(&first, 0, 1).unwrap();
+    fs::remove_file(&hidden).unwrap();
+    let second = open(&path, BLOCK, Before::Nothing).unwrap();
+    unfit(first.finish(), "was removed or replaced by somebody else");
+    assert_eq!(names(dir.path()), [".disk.drystone-part"]);
+
+    fs::remove_file(&hidden).unwrap();
+    let third = open(&path, BLOCK, Before::Nothing).unwrap();
+    second.abandon(false);
+    write(&third, 0, 3).unwrap();
+    third.finish().unwrap();
+    assert!(fs::read(&path).unwrap() == blocks(&[3]));
+}
+
+#[test]
 fn names_are_followed_and_may_be_long() {
     let (dir, path) = place();
     let link = dir.path().join("link");
