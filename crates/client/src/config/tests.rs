@@ -17,7 +17,7 @@ region = work-config
 aws_access_key_id = WORKCONFIG
 aws_secret_access_key = s
 endpoint_url = http://work
-ca_bundle = /work/ca
+ca_bundle = /certificates/work
 services = here
 [profile plain]
 endpoint_url = http://plain/prefix/
@@ -182,9 +182,9 @@ fn each_bundle_yields_to_the_one_said_before_it() {
         assert_eq!(config.ca_bundle, path.map(PathBuf::from), "{words}");
     };
     check("", None);
-    check("--profile=work", Some("/work/ca"));
-    let variable = "--profile=work HOME=/home/me AWS_CA_BUNDLE=~/ca";
-    check(variable, Some("/home/me/ca"));
+    check("--profile=work", Some("/certificates/work"));
+    let variable = "--profile=work HOME=/users/me AWS_CA_BUNDLE=~/ca";
+    check(variable, Some("/users/me/ca"));
     check(&format!("{variable} --ca-bundle=/option"), Some("/option"));
 }
 

@@ -1,3 +1,5 @@
+//! Where the number of requests settles on servers that are known, and what bandwidth lets through.
+
 use super::*;
 use futures_util::FutureExt;
 

@@ -1,3 +1,5 @@
+//! Pages that come as scripted: expired tokens, empty pages, listings that do not ascend or never end.
+
 use super::*;
 use crate::Refusal;
 use std::collections::VecDeque;

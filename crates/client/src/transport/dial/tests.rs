@@ -53,7 +53,11 @@ async fn serve(address: &str) -> u16 {
 }
 
 async fn list(host: &str, bundle: &str) -> Result<ListPage<ListedBlock>, Error> {
-    let address = if host == "localhost" { "127.0.0.1" } else { host };
+    let address = if host == "localhost" {
+        "127.0.0.1"
+    } else {
+        host
+    };
     let url = format!("https://{host}:{}", serve(address).await);
     let mut parts = parts_at(&url, ApiOptions::default());
     parts.config.ca_bundle = Some(testdata(bundle));

@@ -75,12 +75,6 @@ impl Image {
         self.blocks
             .retain(|block, _| u64::from(*block) * (BLOCK_BYTES as u64) < bytes);
     }
-
-    /// Length.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// What a block reads as, zeros behind the end.
     pub fn block(&self, block: u32) -> Vec<u8> {
         let mut data = content(self.blocks.get(&block).copied().unwrap_or(ZEROS));

@@ -8,7 +8,7 @@ use client::copy::{COPY_OF_TAG, CopyBase};
 use std::collections::BTreeMap;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_nearest_ancestor_with_a_copy_is_the_base() {
+async fn the_nearest_parent_with_a_copy_is_the_base() {
     let (from, to) = (End::start(), End::start());
     let first = from.snapshot(None, &[(0, b'a'), (5, b'b')]).await;
     let second = from.snapshot(Some(&first), &[(5, b'c')]).await;
