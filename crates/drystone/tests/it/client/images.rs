@@ -75,6 +75,7 @@ impl Image {
         self.blocks
             .retain(|block, _| u64::from(*block) * (BLOCK_BYTES as u64) < bytes);
     }
+
     /// What a block reads as, zeros behind the end.
     pub fn block(&self, block: u32) -> Vec<u8> {
         let mut data = content(self.blocks.get(&block).copied().unwrap_or(ZEROS));
