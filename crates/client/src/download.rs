@@ -5,11 +5,13 @@
 //! download/plan.rs     what is to be done with each block      download/steps.rs    in batches, ahead of the transfer
 //! download/work.rs     what one block takes                    download/transfer.rs as many of these at once as works
 //! download/state.rs    what an interrupted download leaves
+//! download/paths.rs    which paths go together
 //! ```
 //!
 //! Invariants
 //! - Every block of the volume is written, made to read as zeros, or found to hold what it must: nothing that stood in a used
-//!   target stays by chance.
+//!   target stays by chance. Only what the server has lost is neither: told to go on, it becomes zeros, but with a base stays as
+//!   the base has it, perhaps the last copy there is.
 //! - What is written was compared with its checksum; what is kept was compared with a digest of the same content, unless the
 //!   caller wants to be trusted.
 //! - A file gets its name when all of it is durable, and success is claimed after that.
@@ -26,6 +28,7 @@
 //! - After a failure a target that was written in place is neither old nor new; a file under its hidden name is removed, or kept
 //!   with the state.
 
+mod paths;
 pub(crate) mod plan;
 mod state;
 pub(crate) mod steps;
@@ -41,17 +44,19 @@ use crate::target::{Before, Target, TargetOptions, TargetPath};
 use crate::tasks::blocking;
 use crate::walk::{Lost, Walk};
 use crate::{Counter, Error, SnapshotId};
+pub use paths::Left;
+use paths::{is_in_place, refuse_same, refuse_stream};
 use plan::{Lookup, Planner, Standing};
 use state::{About, Earlier, digests_of};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use steps::Changes;
 use tokio::sync::Semaphore;
 use transfer::Transfer;
 use types::VolumeSize;
-use work::Work;
+use work::{WhenLost, Work};
 
 /// What to download, and how.
 #[derive(Clone, Debug)]
@@ -66,7 +71,7 @@ pub struct DownloadOptions {
     pub base: Option<Base>,
     /// The file that makes an interrupted download resumable, when that is wanted.
     pub state: Option<PathBuf>,
-    /// Whether to go on past blocks that the server has lost.
+    /// Whether to go on past blocks that the server has lost: they become zeros, or with a base stay as that has them.
     pub keep_going: bool,
 }
 
@@ -98,7 +103,7 @@ pub struct DownloadReport {
 ///
 /// # Errors
 /// [`Error::Unreadable`], [`Error::Corrupt`]: the first lost block, unless told to go on; [`Error::Config`]: a stream with a base
-/// or a state, a base that cannot be checked, a state of another download; [`Error::Unfit`], [`Error::Io`]: the target;
+/// or a state, a path with two purposes, a base that cannot be checked, a state of another download; [`Error::Unfit`], [`Error::Io`]: the target;
 /// [`Error::Refused`], [`Error::Unreachable`]; [`Error::Interrupted`].
 pub async fn download(
     api: &Api,
@@ -108,7 +113,9 @@ pub async fn download(
     if options.target == TargetPath::Stdout {
         refuse_stream(options)?;
     }
-    let mut cancel = std::pin::pin!(cancel);
+    let of_blocking = options.clone();
+    blocking(move || refuse_same(&of_blocking)).await?;
+    let mut cancel = pin!(cancel);
     let listed = tokio::select! {
         biased;
         () = &mut cancel => return Err(Error::Interrupted),
@@ -117,8 +124,25 @@ pub async fn download(
     let volume_size = listed.walk.volume_size();
     let blocks = u64::from(volume_size.block_count());
     api.meter().set(Counter::Total, blocks);
-    // Opening cannot be given up halfway without leaving something behind.
-    let mut transfer = prepare(api, options, listed).await?;
+    let stopping = Stopping::default();
+    let mut preparing = pin!(prepare(api, options, listed, stopping.flag()));
+    let (prepared, cancelled) = tokio::select! {
+        biased;
+        () = &mut cancel => {
+            stopping.stop();
+            // It cleans up behind itself.
+            (preparing.await, true)
+        }
+        prepared = &mut preparing => (prepared, false),
+    };
+    let mut transfer = match prepared {
+        Ok(transfer) if cancelled => {
+            transfer.abandon(options.state.is_some()).await;
+            return Err(Error::Interrupted);
+        }
+        Err(_) if cancelled => return Err(Error::Interrupted),
+        prepared => prepared?,
+    };
     let done = tokio::select! {
         biased;
         () = &mut cancel => Err(Error::Interrupted),
@@ -138,6 +162,26 @@ pub async fn download(
         bad,
         bad_cut,
     })
+}
+
+/// Ends the opening of a target, which happens on a blocking thread: when asked, and when the download itself is dropped.
+#[derive(Default)]
+struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
+    fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 /// What the server says before anything is opened here.
@@ -183,7 +227,12 @@ impl Listed {
 }
 
 /// Opens target and state.
-async fn prepare(api: &Api, options: &DownloadOptions, listed: Listed) -> Result<Transfer, Error> {
+async fn prepare(
+    api: &Api,
+    options: &DownloadOptions,
+    listed: Listed,
+    stopped: Arc<AtomicBool>,
+) -> Result<Transfer, Error> {
     let Listed {
         walk,
         changes,
@@ -194,14 +243,18 @@ async fn prepare(api: &Api, options: &DownloadOptions, listed: Listed) -> Result
     let (of_blocking, checked) = (options.clone(), walk.extensions().block_checksums);
     let (target, state) = blocking(move || {
         let options = of_blocking;
-        open(&options, volume_size, &about, checked)
+        open(&options, volume_size, &about, checked, &stopped)
     })
     .await?;
     let work = Arc::new(Work {
         api: api.clone(),
         snapshot: options.snapshot.clone(),
         target,
-        keep_going: options.keep_going,
+        lost: match (options.keep_going, &options.base) {
+            (false, _) => WhenLost::Fail,
+            (true, None) => WhenLost::Zero,
+            (true, Some(_)) => WhenLost::Leave,
+        },
         local: Arc::new(Semaphore::new(transfer::places())),
         stopped: AtomicBool::new(false),
     });
@@ -239,6 +292,7 @@ fn open(
     volume_size: VolumeSize,
     about: &About,
     checked: bool,
+    stopped: &AtomicBool,
 ) -> Result<(Target, State), Error> {
     let earlier = match &options.state {
         Some(path) => about.resume(path)?,
@@ -260,7 +314,7 @@ fn open(
             }
             Some(base) => Before::Base(base.path.clone()),
         };
-        match open_target(options, volume_size, before) {
+        match open_target(options, volume_size, before, stopped) {
             Ok(target) => {
                 let state = State {
                     journal: Some(journal),
@@ -273,7 +327,7 @@ fn open(
             Err(error) => return Err(error),
         }
     }
-    let target = open_target(options, volume_size, anew)?;
+    let target = open_target(options, volume_size, anew, stopped)?;
     let is_stream = target.is_stream();
     let begun = || {
         if is_stream {
@@ -301,42 +355,12 @@ fn open_target(
     options: &DownloadOptions,
     volume_size: VolumeSize,
     before: Before,
+    stopped: &AtomicBool,
 ) -> Result<Target, Error> {
     let opening = TargetOptions {
         volume_size,
         bytes: options.bytes,
         before,
     };
-    Target::open(&options.target, &opening)
-}
-
-fn refuse_stream(options: &DownloadOptions) -> Result<(), Error> {
-    match (&options.base, &options.state) {
-        (Some(_), _) => Err(Error::Config(
-            "a stream is written from its beginning to its end: it has no base".to_owned(),
-        )),
-        (_, Some(_)) => Err(Error::Config(
-            "a stream that was interrupted cannot be gone on with: it has no state".to_owned(),
-        )),
-        (None, None) => Ok(()),
-    }
-}
-
-/// Whether the base is the target itself.
-fn is_in_place(options: &DownloadOptions) -> bool {
-    match (&options.base, &options.target) {
-        (Some(base), TargetPath::Path(target)) => is_same(&base.path, target),
-        _ => false,
-    }
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    let (Ok(one), Ok(other)) = (std::fs::metadata(one), std::fs::metadata(other)) else {
-        return false;
-    };
-    let is_device = |file: &std::fs::Metadata| file.file_type().is_block_device();
-    match is_device(&one) && is_device(&other) {
-        true => one.rdev() == other.rdev(),
-        false => (one.dev(), one.ino()) == (other.dev(), other.ino()),
-    }
+    Target::open_unless(&options.target, &opening, stopped)
 }

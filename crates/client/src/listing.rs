@@ -8,7 +8,7 @@
 
 mod pages;
 
-use crate::api::{Api, ChangedBlock, Extensions, ListedBlock, PageStart, Which};
+use crate::api::{Api, ChangedBlock, Extensions, GotBlock, ListedBlock, PageStart, Which};
 use crate::{Error, SnapshotId};
 use pages::Pages;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ const EMPTY_PAGES_MAX: u32 = 1_000;
 
 /// The smallest page that the API knows.
 const MAX_RESULTS_MIN: u32 = 100;
+
+/// The reason that a server gives for a block token that is invalid or has expired (SPEC 2.4).
+const INVALID_BLOCK_TOKEN: &str = "INVALID_BLOCK_TOKEN";
 
 /// A snapshot's blocks in ascending order.
 pub(crate) struct Blocks {
@@ -96,8 +99,27 @@ impl ChangedBlocks {
     }
 }
 
+/// Gets a block that was listed; if its token is refused, as one is that has expired, with a new one.
+pub(crate) async fn get_with_fresh_token(
+    api: &Api,
+    id: &SnapshotId,
+    block: &ListedBlock,
+) -> Result<GotBlock, Error> {
+    let ListedBlock { index, digest, .. } = *block;
+    let refusal = match api.get_block(id, index, &block.token, digest).await {
+        Err(Error::Refused(refusal)) if refusal.reason.as_deref() == Some(INVALID_BLOCK_TOKEN) => {
+            refusal
+        }
+        answer => return answer,
+    };
+    match fresh_token(api, id, index).await? {
+        Some(fresh) => api.get_block(id, index, &fresh.token, digest).await,
+        None => Err(Error::Refused(refusal)),
+    }
+}
+
 /// A new token for one block, for when the one that was listed has expired.
-pub(crate) async fn fresh_token(
+async fn fresh_token(
     api: &Api,
     id: &SnapshotId,
     index: BlockIndex,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! target/file.rs      temporary names, locks, and the rename at the end
+//! target/same.rs      whether two paths mean the same
 //! target/device.rs    who may be overwritten
 //! target/base.rs      a copy of the disk that the difference is written to
 //! target/writer.rs    blocks, at any place; target/zeroing.rs: zeros, by the cheapest way that really makes them
@@ -11,6 +12,7 @@
 mod base;
 mod device;
 mod file;
+pub(crate) mod same;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use file::{Earlier, Waiting};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use same::is_same;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -93,7 +96,8 @@ impl Target {
         Target::open_unless(path, options, &AtomicBool::new(false))
     }
 
-    /// The same, but given up with [`Error::Interrupted`] when `stopped` becomes true while a base is copied.
+    /// The same, but given up with [`Error::Interrupted`] when `stopped` becomes true while a base is copied or nobody reads from
+    /// a FIFO.
     pub fn open_unless(
         path: &TargetPath,
         options: &TargetOptions,
@@ -130,10 +134,12 @@ impl Target {
             None | Some(FileType::RegularFile) => {
                 open_file(path, found, bytes, &options.before, stopped)
             }
-            Some(FileType::BlockDevice) => {
-                open_device(path, found, bytes, &options.before, stopped)
+            Some(FileType::BlockDevice) => open_device(path, bytes, &options.before, stopped),
+            Some(FileType::Fifo) => {
+                let file = stream::open_fifo(path, stopped)?;
+                stream(file, &name, bytes, &options.before)
             }
-            Some(FileType::Fifo | FileType::CharacterDevice) => {
+            Some(FileType::CharacterDevice) => {
                 let flags = OFlags::WRONLY | OFlags::CLOEXEC;
                 let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| {
                     Error::io(format!("{name} cannot be opened to write"))(error.into())
@@ -236,8 +242,8 @@ fn open_file(
         Before::Partial => (Earlier::Continue, None),
         Before::Base(base) => {
             let source = open_base(base)?;
-            base::check_length(&source, base, bytes)?;
-            if is_same(base, found)? {
+            base::check_length(&source, base, bytes, stopped)?;
+            if is_same(base, path) {
                 return open_in_place(path, bytes);
             }
             (Earlier::Remove, Some(source))
@@ -298,7 +304,6 @@ fn open_in_place(path: &Path, bytes: u64) -> Result<Target, Error> {
 
 fn open_device(
     path: &Path,
-    found: Option<Stat>,
     bytes: u64,
     before: &Before,
     stopped: &AtomicBool,
@@ -307,8 +312,8 @@ fn open_device(
         Before::Nothing | Before::Partial => None,
         Before::Base(base) => {
             let source = open_base(base)?;
-            base::check_length(&source, base, bytes)?;
-            (!is_same(base, found)?).then_some(source)
+            base::check_length(&source, base, bytes, stopped)?;
+            (!is_same(base, path)).then_some(source)
         }
     };
     let writer = Writer::new(device::open(path, bytes)?, Unwritten::Anything);
@@ -333,18 +338,6 @@ fn open_base(path: &Path) -> Result<Source, Error> {
             path.display()
         ))),
     }
-}
-
-/// Whether a path leads to the same file or device.
-fn is_same(path: &Path, found: Option<Stat>) -> Result<bool, Error> {
-    let stat = rustix::fs::stat(path).map_err(|error| {
-        Error::io(format!("{} cannot be examined", path.display()))(error.into())
-    })?;
-    let identity = |stat: &Stat| match FileType::from_raw_mode(stat.st_mode) {
-        FileType::BlockDevice => (true, stat.st_rdev, 0),
-        _ => (false, stat.st_dev, stat.st_ino),
-    };
-    Ok(found.is_some_and(|found| identity(&found) == identity(&stat)))
 }
 
 fn stream(file: OwnedFd, name: &str, bytes: u64, before: &Before) -> Result<Target, Error> {

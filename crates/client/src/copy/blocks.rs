@@ -4,9 +4,9 @@
 //! they come. A task holds a buffer from the moment its block arrives to the moment it is put: the pool of the source bounds them.
 
 use super::begin::Begun;
-use crate::api::{Api, GotBlock, PutByDigest};
+use crate::api::{Api, GotBlock, ListedBlock, PutByDigest};
 use crate::journal::{Journal, Records};
-use crate::listing::{Blocks, ChangedBlocks, fresh_token};
+use crate::listing::{Blocks, ChangedBlocks, get_with_fresh_token};
 use crate::tasks::Tasks;
 use crate::upload::probe::{Probe, Probing};
 use crate::{Counter, Error, SnapshotId};
@@ -257,7 +257,13 @@ impl Ends {
                 Ok(done(digest, Counter::ByDigest))
             }
             (Content::Data { token, .. }, _) => {
-                let GotBlock { data, digest } = self.get(index, token, listed).await?;
+                let block = ListedBlock {
+                    index,
+                    token,
+                    digest: listed,
+                };
+                let got = get_with_fresh_token(&self.from, &self.source, &block).await?;
+                let GotBlock { data, digest } = got;
                 self.to
                     .put_block(&self.copy, index, data.freeze(), digest)
                     .await?;
@@ -275,32 +281,6 @@ impl Ends {
             Err(error) => Err(error),
         }
     }
-
-    /// Gets a block; a token that has expired since it was listed is listed anew.
-    async fn get(
-        &self,
-        index: BlockIndex,
-        token: String,
-        listed: Option<Digest>,
-    ) -> Result<GotBlock, Error> {
-        let got = self.from.get_block(&self.source, index, &token, listed);
-        match got.await {
-            Err(error) if is_token_refused(&error) => {
-                let Some(fresh) = fresh_token(&self.from, &self.source, index).await? else {
-                    return Err(error);
-                };
-                let got = self
-                    .from
-                    .get_block(&self.source, index, &fresh.token, listed);
-                got.await
-            }
-            answer => answer,
-        }
-    }
-}
-
-fn is_token_refused(error: &Error) -> bool {
-    matches!(error, Error::Refused(refusal) if refusal.reason.as_deref() == Some("INVALID_BLOCK_TOKEN"))
 }
 
 /// What earlier attempts put, asked for in ascending order.

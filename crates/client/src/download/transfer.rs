@@ -153,19 +153,14 @@ impl Transfer {
             Outcome::Written(written) => written,
         };
         match written {
-            Written::Kept { why, .. } => {
-                let counter = match why {
-                    Zeros::Gap => Counter::Zero,
-                    Zeros::Listed | Zeros::Lost => Counter::Same,
-                };
-                self.count(counter, 1);
-            }
+            Written::Kept { extent, why } => match why {
+                Zeros::Gap => self.count(Counter::Zero, extent.count),
+                Zeros::Listed => self.count(Counter::Same, extent.count),
+                Zeros::Lost => self.lost(extent),
+            },
             Written::Zeros { extent, why } => match why {
                 Zeros::Gap => {}
-                Zeros::Lost => {
-                    self.count(Counter::Bad, extent.count);
-                    self.bad.add(extent);
-                }
+                Zeros::Lost => self.lost(extent),
                 Zeros::Listed => {
                     self.count(Counter::Zeroed, extent.count);
                     for index in (extent.start..end(extent)).filter_map(BlockIndex::new) {
@@ -179,6 +174,11 @@ impl Transfer {
             }
         }
         Ok(())
+    }
+
+    fn lost(&mut self, extent: Extent) {
+        self.count(Counter::Bad, extent.count);
+        self.bad.add(extent);
     }
 
     /// Appends to the journal what was written. If the machine stops before it is durable, its digest will not be found there.

@@ -10,8 +10,8 @@
 
 use super::plan::{BlockStep, Keep};
 use super::units::Unit;
-use crate::api::{Api, GotBlock, ListedBlock};
-use crate::listing::fresh_token;
+use crate::api::{Api, GotBlock};
+use crate::listing::get_with_fresh_token;
 use crate::source::Extent;
 use crate::target::Target;
 use crate::tasks::blocking;
@@ -21,9 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use types::{BlockIndex, Digest, is_zero};
 
-/// The reason that a server gives for a block token that is invalid or has expired (SPEC 2.4).
-const INVALID_BLOCK_TOKEN: &str = "INVALID_BLOCK_TOKEN";
-
 /// Zeros that are written before somebody looks whether they are still wanted: 256 MiB.
 const ZEROS_AT_ONCE: u32 = 512;
 
@@ -32,19 +29,29 @@ pub(super) struct Work {
     pub(super) api: Api,
     pub(super) snapshot: SnapshotId,
     pub(super) target: Target,
-    /// Whether blocks that are lost become zeros.
-    pub(super) keep_going: bool,
+    pub(super) lost: WhenLost,
     /// Places on blocking threads.
     pub(super) local: Arc<Semaphore>,
     /// Whether long work ends early.
     pub(super) stopped: AtomicBool,
 }
 
+/// What becomes of blocks that the server has lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum WhenLost {
+    /// The download ends.
+    Fail,
+    /// They become zeros.
+    Zero,
+    /// They stay as they stand.
+    Leave,
+}
+
 /// What the target needs.
 #[derive(Debug)]
 pub(super) enum Ready {
     /// Nothing.
-    Kept { index: BlockIndex, why: Zeros },
+    Kept { extent: Extent, why: Zeros },
     /// Zeros.
     Zeros { extent: Extent, why: Zeros },
     /// Data.
@@ -65,8 +72,8 @@ pub(super) enum Zeros {
 /// What was done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Written {
-    /// Nothing: the block stood there.
-    Kept { index: BlockIndex, why: Zeros },
+    /// Nothing: what stood there stays.
+    Kept { extent: Extent, why: Zeros },
     /// Zeros were made; blocks of a gap are counted already.
     Zeros { extent: Extent, why: Zeros },
     /// Data was written.
@@ -86,18 +93,12 @@ pub(super) async fn fetch(work: &Arc<Work>, unit: Unit) -> Result<Ready, Error> 
             let why = Zeros::Gap;
             return Ok(Ready::Zeros { extent, why });
         }
-        Unit::Unlisted(extent) => {
-            let why = Zeros::Lost;
-            return Ok(Ready::Zeros { extent, why });
-        }
+        Unit::Unlisted(extent) => return Ok(work.lost.ready(extent)),
         Unit::Check(index) => {
-            let why = Zeros::Gap;
+            let (extent, why) = (one(index), Zeros::Gap);
             return Ok(match stands(work, index, Digest::ZERO_BLOCK).await? {
-                true => Ready::Kept { index, why },
-                false => Ready::Zeros {
-                    extent: one(index),
-                    why,
-                },
+                true => Ready::Kept { extent, why },
+                false => Ready::Zeros { extent, why },
             });
         }
         Unit::Block(step) => step,
@@ -108,28 +109,36 @@ pub(super) async fn fetch(work: &Arc<Work>, unit: Unit) -> Result<Ready, Error> 
         Keep::Unread => true,
         Keep::If(digest) => stands(work, index, digest).await?,
     };
-    let why = Zeros::Listed;
+    let (extent, why) = (one(index), Zeros::Listed);
     if kept {
-        return Ok(Ready::Kept { index, why });
+        return Ok(Ready::Kept { extent, why });
     }
     if block.digest == Some(Digest::ZERO_BLOCK) {
-        let extent = one(index);
         return Ok(Ready::Zeros { extent, why });
     }
-    match get(&work.api, &work.snapshot, &block).await {
+    match get_with_fresh_token(&work.api, &work.snapshot, &block).await {
         Ok(got) => Ok(Ready::Data { index, got }),
-        Err(Error::Unreadable { .. } | Error::Corrupt { .. }) if work.keep_going => {
-            let (extent, why) = (one(index), Zeros::Lost);
-            Ok(Ready::Zeros { extent, why })
+        Err(Error::Unreadable { .. } | Error::Corrupt { .. }) if work.lost != WhenLost::Fail => {
+            Ok(work.lost.ready(extent))
         }
         Err(error) => Err(error),
     }
 }
 
+impl WhenLost {
+    fn ready(self, extent: Extent) -> Ready {
+        let why = Zeros::Lost;
+        match self {
+            WhenLost::Leave => Ready::Kept { extent, why },
+            WhenLost::Zero | WhenLost::Fail => Ready::Zeros { extent, why },
+        }
+    }
+}
+
 /// Changes the target.
 pub(super) async fn apply(work: &Arc<Work>, ready: Ready) -> Result<Written, Error> {
-    if let Ready::Kept { index, why } = ready {
-        return Ok(Written::Kept { index, why });
+    if let Ready::Kept { extent, why } = ready {
+        return Ok(Written::Kept { extent, why });
     }
     let place = place(&work.local).await;
     let work = Arc::clone(work);
@@ -140,25 +149,6 @@ pub(super) async fn apply(work: &Arc<Work>, ready: Ready) -> Result<Written, Err
         done
     })
     .await
-}
-
-/// Gets a block; if its token has expired, with a new one.
-pub(crate) async fn get(
-    api: &Api,
-    snapshot: &SnapshotId,
-    block: &ListedBlock,
-) -> Result<GotBlock, Error> {
-    let ListedBlock { index, digest, .. } = *block;
-    let refusal = match api.get_block(snapshot, index, &block.token, digest).await {
-        Err(Error::Refused(refusal)) if refusal.reason.as_deref() == Some(INVALID_BLOCK_TOKEN) => {
-            refusal
-        }
-        other => return other,
-    };
-    match fresh_token(api, snapshot, index).await? {
-        Some(fresh) => api.get_block(snapshot, index, &fresh.token, digest).await,
-        None => Err(Error::Refused(refusal)),
-    }
 }
 
 /// Whether a block of the target has this digest now.
@@ -195,7 +185,7 @@ fn one(index: BlockIndex) -> Extent {
 impl Work {
     fn apply(&self, ready: Ready) -> Result<Written, Error> {
         match ready {
-            Ready::Kept { index, why } => Ok(Written::Kept { index, why }),
+            Ready::Kept { extent, why } => Ok(Written::Kept { extent, why }),
             Ready::Zeros { extent, why } => {
                 self.zero(extent, why)?;
                 Ok(Written::Zeros { extent, why })

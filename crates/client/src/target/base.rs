@@ -23,8 +23,13 @@ const COPIERS: usize = 4;
 /// Blocks that a thread takes at once: 32 MiB.
 const PIECE: u32 = 64;
 
-/// Refuses a file that has data past `bytes`.
-pub(super) fn check_length(base: &Source, name: &Path, bytes: u64) -> Result<(), Error> {
+/// Refuses a file that has data past `bytes`, unless it is stopped.
+pub(super) fn check_length(
+    base: &Source,
+    name: &Path,
+    bytes: u64,
+    stop: &AtomicBool,
+) -> Result<(), Error> {
     if base.is_device() || base.bytes().is_none_or(|length| length <= bytes) {
         return Ok(());
     }
@@ -34,6 +39,9 @@ pub(super) fn check_length(base: &Source, name: &Path, bytes: u64) -> Result<(),
     while let Some(run) = base.next_data(from)? {
         from = run.start + run.count;
         for index in blocks(run) {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
             base.read_block(index, buffer.as_mut_slice())?;
             let skipped = bytes
                 .saturating_sub(u64::from(index.get()) * BLOCK)

@@ -4,11 +4,42 @@ use super::writer::past_end;
 use crate::Error;
 use crate::source::Extent;
 use crate::source::disk::BLOCK;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use types::{BLOCK_BYTES, BlockIndex, is_zero};
+
+/// Time between two looks whether somebody reads from a FIFO.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Opens a FIFO when somebody reads from it, unless it is stopped. (A plain `open` waits for that and cannot be given up.)
+pub(super) fn open_fifo(path: &Path, stop: &AtomicBool) -> Result<OwnedFd, Error> {
+    let failed = |error: Errno| {
+        let what = format!("{} cannot be opened to write", path.display());
+        Error::io(what)(error.into())
+    };
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        match rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty()) {
+            Ok(fifo) => {
+                rustix::fs::fcntl_setfl(&fifo, OFlags::empty()).map_err(failed)?;
+                return Ok(fifo);
+            }
+            Err(Errno::NXIO) => std::thread::sleep(LOOK_EVERY),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
 
 /// An open stream.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use super::ParentKnownBy;
 use super::plan::Pull;
 use crate::api::{Api, ListedBlock};
 use crate::journal::{DigestHeader, Records};
-use crate::listing::{Blocks, fresh_token};
+use crate::listing::{Blocks, get_with_fresh_token};
 use crate::tasks::{Task, Tasks, blocking};
 use crate::walk::{Listed, Lost, Walk};
 use crate::{Error, SnapshotId};
@@ -258,17 +258,7 @@ async fn digest_of(
     block: ListedBlock,
 ) -> Result<(BlockIndex, Digest), Error> {
     let index = block.index;
-    let got = match api.get_block(&id, index, &block.token, None).await {
-        Err(Error::Refused(refusal))
-            if refusal.reason.as_deref() == Some("INVALID_BLOCK_TOKEN") =>
-        {
-            match fresh_token(&api, &id, index).await? {
-                Some(listed) => api.get_block(&id, index, &listed.token, None).await?,
-                None => return Err(Error::Refused(refusal)),
-            }
-        }
-        got => got?,
-    };
+    let got = get_with_fresh_token(&api, &id, &block).await?;
     Ok((index, got.digest))
 }
 

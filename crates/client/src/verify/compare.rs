@@ -8,7 +8,8 @@ use crate::download::plan::{BlockStep, Planner, Standing, Step};
 use crate::download::steps::{BATCHES_WAITING, plan_all};
 use crate::download::transfer::places;
 use crate::download::units::{Next, Unit, Units};
-use crate::download::work::{get, place};
+use crate::download::work::place;
+use crate::listing::get_with_fresh_token;
 use crate::runs::{DataRuns, Runs};
 use crate::source::{Extent, Source};
 use crate::tasks::{Task, Tasks, blocking};
@@ -288,7 +289,7 @@ async fn compare(
     if let Some(listed) = block.digest.filter(|_| work.checksums_only) {
         return Ok(Compared::unfetched(index, Verdict::of(disk, listed)));
     }
-    match get(&work.api, &work.snapshot, &block).await {
+    match get_with_fresh_token(&work.api, &work.snapshot, &block).await {
         Ok(got) => Ok(Compared {
             index,
             verdict: Verdict::of(disk, got.digest),

@@ -2,11 +2,12 @@
 
 use super::{BLOCK, blocks, open, unfit, write, zero};
 use crate::Error;
-use crate::target::{Before, Target};
+use crate::target::{Before, Target, TargetPath};
 use rustix::fs::{CWD, FileType, Mode};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use types::BLOCK_BYTES;
 
@@ -69,6 +70,15 @@ fn the_end_may_lie_inside_a_block() {
             zero(target, 3, 1000)
         },
     );
+}
+
+#[test]
+fn waiting_for_a_reader_can_be_stopped() {
+    let (_dir, path) = fifo();
+    let options = super::options(BLOCK, Before::Nothing);
+    let stopped = AtomicBool::new(true);
+    let refused = Target::open_unless(&TargetPath::Path(path), &options, &stopped);
+    assert!(matches!(refused, Err(Error::Interrupted)), "{refused:?}");
 }
 
 #[test]
