@@ -29,7 +29,8 @@
 //! - A file has at most [`RUNS_MAX`] runs: before it gets another, it is written anew as a single one, under another name first.
 //! - A record is believed only when its checksum fits its place in this very file. Reading ends before the first that does not, and
 //!   going on cuts off what follows: a lost record costs moving a block again.
-//! - A file that is none of ours is never replaced.
+//! - A file that is none of ours is never replaced, and none that is not ours any more is removed.
+//! - Nothing is written to a file that another user made, nor through a link.
 //! - Files can be read and written by their owner alone: digests tell what a disk holds.
 
 #[cfg(any(test, feature = "test-support"))]
@@ -41,7 +42,7 @@ mod record;
 
 #[cfg(feature = "test-support")]
 pub use any_bytes::any_journal_bytes;
-pub(crate) use append::{DigestFile, Journal, check_replaceable, remove};
+pub(crate) use append::{DigestFile, Journal, check_distinct, check_replaceable, remove};
 pub(crate) use header::DigestHeader;
 pub(crate) use merge::{Entry, Records};
 

@@ -4,7 +4,7 @@ use super::merge::{Entry, Records, Scan};
 use super::record::{Header, RECORD_BYTES, Record};
 use super::{RUNS_MAX, WINDOW};
 use crate::Error;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ffi::OsString;
@@ -58,6 +58,9 @@ impl Journal {
             Err(error) => return Err(failed(path, "opened")(error)),
         };
         lock(&file, path)?;
+        if !is_named(&file, path, fs::metadata(path))? {
+            return Err(in_use(path));
+        }
         let scan = Scan::of(&file, path)?;
         file.set_len(scan.header.offset_of(scan.records))
             .map_err(failed(path, "cut"))?;
@@ -97,10 +100,17 @@ impl Journal {
             .map_err(failed(&self.path, "made durable"))
     }
 
+    /// Removes the file, unless another stands in its place by now.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        match is_named(&self.file, &self.path, fs::metadata(&self.path))? {
+            true => unlink(&self.path),
+            false => Ok(()),
+        }
+    }
+
     fn append_record(&mut self, index: BlockIndex, record: Record) -> Result<(), Error> {
         if !self.order.admits(index) {
             self.begin_run()?;
-            self.order.admits(index);
         }
         if self.order.is_first() {
             self.runs += 1;
@@ -166,10 +176,15 @@ impl Journal {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
             .open(&path)
             .map_err(failed(&path, "created"))?;
         lock(&file, &path)?;
-        still_named(&file, &path)?;
+        // Whoever had the lock before may have given the file its final name: then it is no longer ours to cut.
+        if !is_named(&file, &path, fs::symlink_metadata(&path))? {
+            return Err(in_use(&path));
+        }
+        check_left(&file, &path)?;
         file.set_len(0).map_err(failed(&path, "cut"))?;
         let (header, bytes) = Header::encode(text);
         file.write_all_at(&bytes, 0)
@@ -191,10 +206,7 @@ impl Journal {
         self.sync()?;
         fs::rename(&self.path, path).map_err(failed(path, "created"))?;
         self.path = path.to_owned();
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(path);
         File::open(folder)
             .and_then(|folder| folder.sync_all())
             .map_err(failed(folder, "made durable"))
@@ -263,13 +275,51 @@ pub(crate) fn check_replaceable(path: &Path) -> Result<(), Error> {
     Header::read(&file, path).map(|_| ())
 }
 
-/// Removes a file that is no longer needed; none is fine.
+/// Makes sure that two files that will be written are not one.
+///
+/// # Errors
+/// [`Error::Config`]: they are.
+pub(crate) fn check_distinct(one: &Path, other: &Path) -> Result<(), Error> {
+    // Neither need exist, but where they will be does.
+    let place = |path: &Path| match (fs::canonicalize(path), path.file_name()) {
+        (Ok(path), _) => path,
+        (Err(_), Some(name)) => {
+            fs::canonicalize(folder_of(path)).map_or(path.to_owned(), |folder| folder.join(name))
+        }
+        (Err(_), None) => path.to_owned(),
+    };
+    match place(one) == place(other) {
+        false => Ok(()),
+        true => Err(Error::Config(format!(
+            "{} and {} are one file: name another for one of them",
+            one.display(),
+            other.display()
+        ))),
+    }
+}
+
+/// Removes a file that is no longer needed, if it is one of this kind; none is fine, and another stays.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    match check_replaceable(path) {
+        Ok(()) => unlink(path),
+        Err(Error::Config(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn unlink(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(failed(path, "removed")(error))
         }
         _ => Ok(()),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 
@@ -315,13 +365,30 @@ fn lock(file: &File, path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whoever had the lock before may have given the file its final name: then it is no longer ours to cut.
-fn still_named(file: &File, path: &Path) -> Result<(), Error> {
+/// Whether what a name was found to mean is this file.
+fn is_named(file: &File, path: &Path, named: io::Result<fs::Metadata>) -> Result<bool, Error> {
     let ours = file.metadata().map_err(failed(path, "opened"))?;
-    match fs::metadata(path) {
-        Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => Ok(()),
-        Ok(_) | Err(_) => Err(in_use(path)),
+    match named {
+        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(path, "opened")(error)),
     }
+}
+
+/// Makes sure that an unfinished file was left by an attempt of this user's: in a folder that all may write to, or by chance, it could
+/// be anything.
+fn check_left(file: &File, path: &Path) -> Result<(), Error> {
+    let metadata = file.metadata().map_err(failed(path, "opened"))?;
+    let ours = metadata.is_file()
+        && metadata.uid() == rustix::process::geteuid().as_raw()
+        && metadata.nlink() == 1;
+    if ours && Header::begins(file).map_err(failed(path, "read"))? {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "{} is not a file that an earlier attempt left: move it away",
+        path.display()
+    )))
 }
 
 fn in_use(path: &Path) -> Error {

@@ -102,6 +102,13 @@ impl Header {
         })
     }
 
+    /// Whether a file, perhaps cut off anywhere, begins as those with a header do.
+    pub(super) fn begins(file: &File) -> io::Result<bool> {
+        let mut bytes = [0; MAGIC.len()];
+        let length = read_up_to(file, &mut bytes, 0)?;
+        Ok(MAGIC.as_bytes().starts_with(&bytes[..length]))
+    }
+
     /// Where a record stands.
     pub(super) fn offset_of(&self, number: u64) -> u64 {
         self.bytes + number * RECORD_BYTES as u64

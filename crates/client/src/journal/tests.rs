@@ -1,7 +1,7 @@
 //! Golden bytes, a model, torn tails at every length, and totality over arbitrary bytes.
 
 use super::any_bytes::any_journal_bytes;
-use super::append::{DigestFile, Journal, check_replaceable};
+use super::append::{DigestFile, Journal, check_distinct, check_replaceable, remove};
 use super::merge::{Entry, Records};
 use super::record::RECORD_BYTES;
 use super::{RUNS_MAX, WINDOW};
@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof, proptest};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use types::{BlockIndex, Digest};
@@ -252,6 +252,93 @@ fn a_digest_file_stands_there_whole_or_not_at_all() {
     file.finish().unwrap();
     assert_eq!(place.entries(), [(3, Some(digest(3)))]);
     assert_eq!(names(), 1);
+}
+
+/// A restored disk that took the name of its own state file was removed with the state.
+#[test]
+fn only_the_journal_itself_is_removed() {
+    let place = Place::new();
+    let journal = place.create();
+    journal.remove().unwrap();
+    assert!(!place.path().exists());
+    journal.remove().unwrap();
+    remove(&place.path()).unwrap();
+
+    for disk in [&b"a disk"[..], b"drystone-blocks 1 {}\n"] {
+        let journal = place.create();
+        let other = place.0.path().join("other");
+        fs::write(&other, disk).unwrap();
+        fs::rename(&other, place.path()).unwrap();
+        journal.remove().unwrap();
+        assert_eq!(place.bytes(), disk);
+        fs::remove_file(place.path()).unwrap();
+    }
+    fs::write(place.path(), b"a disk").unwrap();
+    remove(&place.path()).unwrap();
+    assert_eq!(place.bytes(), b"a disk");
+    fs::write(place.path(), b"drystone-blocks 1 {}\n").unwrap();
+    remove(&place.path()).unwrap();
+    assert!(!place.path().exists());
+}
+
+#[test]
+fn one_file_by_two_names_is_noticed() {
+    let place = Place::new();
+    let folder = place.0.path();
+    let check = |one: &str, other: &str, distinct: bool| {
+        let result = check_distinct(&folder.join(one), &folder.join(other));
+        assert_eq!(result.is_ok(), distinct, "{one} {other}");
+    };
+    check("blocks", "other", true);
+    check("blocks", "blocks", false);
+    fs::create_dir(folder.join("sub")).unwrap();
+    check("sub/../blocks", "./blocks", false);
+    drop(place.create());
+    symlink(place.path(), folder.join("link")).unwrap();
+    check("link", "blocks", false);
+    check("link", "other", true);
+}
+
+/// Whatever stood under the name of an unfinished file was emptied, and through a link, any file at all.
+#[test]
+fn an_unfinished_file_that_nobody_left_is_not_touched() {
+    let place = Place::new();
+    let unfinished = place.0.path().join("blocks.unfinished");
+    let victim = place.0.path().join("victim");
+    let refused = || {
+        let error = Journal::create(&place.path(), HEADER).unwrap_err();
+        let named = error.to_string().contains("blocks.unfinished");
+        assert!(named, "{error}");
+        assert!(DigestFile::create(&place.path(), HEADER).is_err());
+        assert!(!place.path().exists());
+    };
+    for content in [&b"a file"[..], b"drystone-blocks 1 {}\n", b""] {
+        fs::write(&victim, content).unwrap();
+        symlink(&victim, &unfinished).unwrap();
+        refused();
+        assert_eq!(fs::read(&victim).unwrap(), content);
+        fs::remove_file(&unfinished).unwrap();
+        fs::hard_link(&victim, &unfinished).unwrap();
+        refused();
+        assert_eq!(fs::read(&victim).unwrap(), content);
+        fs::remove_file(&unfinished).unwrap();
+    }
+    fs::write(&unfinished, b"a file").unwrap();
+    refused();
+    assert_eq!(fs::read(&unfinished).unwrap(), b"a file");
+
+    // What a kill left, at whatever moment.
+    for left in [
+        &b""[..],
+        b"dryst",
+        b"drystone-blocks 1 {",
+        b"drystone-blocks 1 {}\n123",
+    ] {
+        fs::write(&unfinished, left).unwrap();
+        drop(place.create());
+        assert_eq!(place.entries(), []);
+        fs::remove_file(place.path()).unwrap();
+    }
 }
 
 /// What is done to a journal.
