@@ -79,6 +79,8 @@ pub(super) struct Plan {
     /// Blocks of the source, once known.
     source_blocks: Option<u32>,
     sequence: u64,
+    /// Whether an input failed: who was told says so, and all others find the end.
+    failed: bool,
 }
 
 impl Plan {
@@ -99,6 +101,7 @@ impl Plan {
             position: 0,
             source_blocks,
             sequence: 0,
+            failed: false,
         };
         plan.meter
             .set(Counter::Total, u64::from(source_blocks.unwrap_or(0)));
@@ -113,8 +116,17 @@ impl Plan {
     /// The next item; nothing at the end. Blocking.
     ///
     /// # Errors
-    /// [`Error::Unfit`]: a stream is longer than the volume; whatever the inputs fail with.
+    /// [`Error::Unfit`]: a stream is longer than the volume; whatever the inputs fail with. Only once: then it is at its end.
     pub(super) fn next(&mut self) -> Result<Option<Item>, Error> {
+        if self.failed {
+            return Ok(None);
+        }
+        let next = self.find_next();
+        self.failed = next.is_err();
+        next
+    }
+
+    fn find_next(&mut self) -> Result<Option<Item>, Error> {
         let data = self.next_data()?;
         let parent = self.parent.peek()?.map(|(index, _)| *index);
         let own = self.own.peek()?.map(|entry| entry.index);

@@ -162,3 +162,20 @@ fn a_stream_may_fill_the_volume_and_no_more() {
         }
     }
 }
+
+/// A second reader was told that all was interrupted, which could hide what the first one was told.
+#[test]
+fn a_failure_is_told_once() {
+    let meter = Arc::new(Meter::new());
+    let mut plan = Plan::new(Inputs {
+        data: Data::Runs(Box::new(|_| Ok(None)), 64),
+        parent: Box::new(|| Err(Error::Unfit("damaged".to_owned()))),
+        own: pull([]),
+        volume_size: VolumeSize::from_gib(1).unwrap(),
+        meter,
+    });
+    assert!(matches!(plan.next(), Err(Error::Unfit(_))));
+    for _ in 0..2 {
+        assert!(matches!(plan.next(), Ok(None)));
+    }
+}
