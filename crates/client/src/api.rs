@@ -173,6 +173,11 @@ impl Api {
         Ok(started)
     }
 
+    /// Whether a snapshot was started so lately that the server may not know it everywhere yet.
+    pub(crate) fn is_newborn(&self, id: &SnapshotId) -> bool {
+        self.inner.newborn.contains(id)
+    }
+
     /// Puts a block of 512 KiB whose digest is known. Repeats by itself what may be repeated, `Failed to read block data` and a
     /// checksum mismatch reported by the server among it; waits for a place in flight and for bandwidth.
     ///

@@ -37,11 +37,24 @@ pub async fn wait_until_completed(
     }
 }
 
-/// Describes one snapshot.
+/// Describes one snapshot. One that was started just now is asked for again for as long as it may not be known everywhere (SPEC 3.13).
 ///
 /// # Errors
 /// [`Error::Refused`]: there is none.
 pub(crate) async fn describe(api: &Api, id: &SnapshotId) -> Result<Description, Error> {
+    let mut pause = PAUSE_FIRST;
+    loop {
+        match describe_once(api, id).await {
+            Err(Error::Refused(refusal))
+                if refusal.code == "InvalidSnapshot.NotFound" && api.is_newborn(id) => {}
+            answer => return answer,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+async fn describe_once(api: &Api, id: &SnapshotId) -> Result<Description, Error> {
     let mut found = None;
     let mut each = |description: Description| {
         if description.id == *id {

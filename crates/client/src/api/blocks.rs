@@ -42,7 +42,7 @@ impl Newborn {
         times.insert(started.id.clone(), now);
     }
 
-    fn contains(&self, id: &SnapshotId) -> bool {
+    pub(super) fn contains(&self, id: &SnapshotId) -> bool {
         let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         times
             .get(id)
