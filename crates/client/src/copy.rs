@@ -17,9 +17,10 @@
 //!    the parent has are put as zeros; zeros are never fetched. Blocks are moved side by side, at most as many as may be in flight.
 //! 3. Complete with the aggregate checksum of what was put.
 //!
-//! Whatever fails or is interrupted before the destination has accepted step 3 ends with the pending copy deleted, as well as that can be
-//! done then; what is left behind where it cannot be is pending, and ends by its timeout. A crash leaves the same. With a state file the
-//! pending copy stays, and the next attempt goes on: it lists again and puts what was not acknowledged.
+//! Whatever fails or is interrupted before step 3 ends with the pending copy deleted, as well as that can be done then; what is left
+//! behind where it cannot be is pending, and ends by its timeout. In step 3 the destination may have done what it did not answer: only a
+//! copy that is pending still is deleted. A crash leaves the same. With a state file the pending copy stays, and the next attempt goes on:
+//! it lists again and puts what was not acknowledged. What fails after step 3 names the copy ([`Error::AfterCompletion`]).
 
 mod begin;
 mod blocks;
@@ -31,11 +32,12 @@ mod state;
 
 use crate::api::{Api, Description, SnapshotState};
 use crate::journal::remove;
+use crate::pending::{GivenUp, after_completion, discard, end_of_failure};
 use crate::tasks::blocking;
 use crate::wait::wait_until_completed;
 use crate::{Counter, Error, SnapshotId};
 use begin::{Beginning, Begun};
-use blocks::{Listing, Mover};
+use blocks::{Listing, Mover, Put};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -115,7 +117,8 @@ pub struct CopyReport {
 ///
 /// # Errors
 /// [`Error::Config`]: a state file that is another copy's; [`Error::Unfit`]: more tags than a snapshot can have;
-/// [`Error::SnapshotFailed`]: waited for in vain; [`Error::Interrupted`]; those of the calls.
+/// [`Error::SnapshotFailed`]: waited for in vain; [`Error::AfterCompletion`]: what follows the completion failed or was given up;
+/// [`Error::Interrupted`]; those of the calls.
 pub async fn copy(
     from: &Api,
     to: &Api,
@@ -132,35 +135,59 @@ pub async fn copy(
         }
     };
     let (snapshot, parent) = (begun.snapshot.clone(), begun.parent.clone());
-    let done = tokio::select! {
-        done = fill(from, to, prepared, begun) => done,
+    let given_up = options.given_up();
+    let filled = tokio::select! {
+        filled = fill(from, to, prepared, begun) => filled,
         () = &mut cancel => Err(Error::Interrupted),
     };
-    let blocks_put = match done {
-        Ok(count) => count,
+    let put = match filled {
+        Ok(put) => put,
         Err(error) => {
-            if options.state.is_none() {
-                begin::discard(to, &snapshot).await;
+            if given_up == GivenUp::Delete {
+                discard(to, &snapshot).await;
             }
             return Err(error);
         }
     };
+    let completed = tokio::select! {
+        completed = to.complete_snapshot(&snapshot, put.count, put.aggregate) => completed,
+        () = &mut cancel => Err(Error::Interrupted),
+    };
+    if let Err(error) = completed {
+        return Err(end_of_failure(to, &snapshot, given_up, error).await);
+    }
     // From here on the copy is whole, only not seen completed: it stays, and there is nothing to go on with.
-    remove_state(options).await?;
-    if options.wait {
-        wait_until_completed(to, &snapshot, &mut cancel).await?;
+    let finished = async {
+        remove_state(options).await?;
+        if options.wait {
+            wait_until_completed(to, &snapshot, &mut cancel).await?;
+        }
+        Ok(())
+    };
+    if let Err(error) = finished.await {
+        return Err(after_completion(&snapshot, error));
     }
     Ok(CopyReport {
         snapshot,
         existed: false,
         parent,
-        blocks_put,
+        blocks_put: put.count,
         completed: options.wait,
     })
 }
 
-/// Puts all blocks and completes.
-async fn fill(from: &Api, to: &Api, prepared: &Prepared, begun: Begun) -> Result<u32, Error> {
+impl CopyOptions {
+    /// What becomes of a copy that failed.
+    fn given_up(&self) -> GivenUp {
+        match self.state {
+            Some(_) => GivenUp::Keep,
+            None => GivenUp::Delete,
+        }
+    }
+}
+
+/// Puts all blocks.
+async fn fill(from: &Api, to: &Api, prepared: &Prepared, begun: Begun) -> Result<Put, Error> {
     let source = &prepared.source;
     let parent = begun.parent.as_ref().map(|(here, _)| here);
     let listing = Listing::begin(from, &source.id, parent).await?;
@@ -170,13 +197,9 @@ async fn fill(from: &Api, to: &Api, prepared: &Prepared, begun: Begun) -> Result
         let blocks = bytes / types::BLOCK_BYTES as u64;
         to.meter().set(Counter::Total, blocks);
     }
-    let copy = begun.snapshot.clone();
-    let put = Mover::new(from, to, &source.id, begun)
+    Mover::new(from, to, &source.id, begun)
         .put_all(listing)
-        .await?;
-    to.complete_snapshot(&copy, put.count, put.aggregate)
-        .await?;
-    Ok(put.count)
+        .await
 }
 
 async fn remove_state(options: &CopyOptions) -> Result<(), Error> {

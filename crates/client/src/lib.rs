@@ -34,6 +34,7 @@ mod instant;
 mod journal;
 mod listing;
 mod meter;
+mod pending;
 mod retry;
 mod runs;
 mod snapshot_id;

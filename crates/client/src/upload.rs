@@ -8,12 +8,16 @@
 //!    acknowledged is in the state file, and is not sent again; what was on its way is marked there, and is sent again.
 //! 4. The source is looked at again: it must have kept its length; a warning tells when it was written to meanwhile.
 //! 5. The snapshot is completed with the count and aggregate checksum of what was put: a repeat says the same again, which is harmless.
-//! 6. If wanted, it is waited for. Then the digest file gets its name, and the state file is removed.
+//! 6. The state file is removed, and the digest file gets its name. A kill before leaves a state of a completed snapshot, which is never
+//!    taken for a later upload.
+//! 7. If wanted, it is waited for; also with a client token of the caller's, because others may have put what is not known here.
 //!
 //! Failure
-//! - A failure or cancel before the server accepted step 5 ends with the pending snapshot deleted, as well as that can be done then,
-//!   unless there is a state file: then it is kept to go on with.
-//! - A snapshot that was completed, or that failed on the server, is never deleted.
+//! - A failure or cancel before step 5 ends with the pending snapshot deleted, as well as that can be done then. It is kept with a state
+//!   file, to go on with, and with a client token of the caller's, by which others may fill it too.
+//! - In step 5 the server may have done what it did not answer: only what is pending still is deleted.
+//! - A snapshot that was completed, or that failed on the server, is never deleted. What fails after step 5 names it
+//!   ([`Error::AfterCompletion`]).
 //! - A snapshot that is completed with another count or checksum than it has, because of damage on the way or a state file that lost
 //!   records to a crash of this machine, ends in the state `error`, which [`crate::wait`] tells.
 
@@ -29,26 +33,29 @@ mod state;
 mod transfer;
 
 use crate::api::Api;
-use crate::journal::{DigestFile, DigestHeader, check_replaceable, remove};
+use crate::journal::{DigestFile, DigestHeader, check_distinct, check_replaceable};
+use crate::pending::{
+    GivenUp, TIMEOUT_MINUTES_MAX, after_completion, discard, end_of_failure, random_token,
+};
 use crate::source::{Source, SourceOptions, SourcePath};
 use crate::tasks::blocking;
 use crate::wait::wait_until_completed;
 use crate::{Error, SnapshotId};
-use begin::{Beginning, Begun, Done};
+use begin::{Beginning, Begun};
+use collect::SharedJournal;
 use parent::Parent;
 use state::State;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use transfer::Transfer;
-use types::{BLOCK_BYTES, BLOCKS_PER_GIB, Digest, VolumeSize};
+use types::{BLOCK_BYTES, BLOCKS_PER_GIB, Digest, DigestContext, VolumeSize};
 
 /// Bytes of a GiB of a volume.
 const GIB: u64 = BLOCKS_PER_GIB as u64 * BLOCK_BYTES as u64;
 
-/// Longest and least timeout of a snapshot, in minutes (SPEC 3.6).
-const TIMEOUT_MINUTES_MAX: u64 = 4_320;
+/// Least timeout of a snapshot that is asked for, in minutes.
 const TIMEOUT_MINUTES_MIN: u64 = 60;
 
 /// How fast a source is read at least, in bytes per minute: an incremental upload may put nothing for as long as that takes.
@@ -115,11 +122,13 @@ pub struct UploadReport {
     pub warnings: Vec<String>,
 }
 
-/// Uploads. When `cancel` ends first, or on failure, the pending snapshot is deleted, unless its state is kept.
+/// Uploads. When `cancel` ends first, or on failure, the pending snapshot is deleted, unless its state is kept, or the caller gave its
+/// client token.
 ///
 /// # Errors
 /// [`Error::Config`]: options that do not fit together, or a state file that is another upload's; [`Error::Unfit`]: a source larger
-/// than the volume, or changed in length; [`Error::SnapshotFailed`]: waited for in vain; [`Error::Interrupted`]; those of the calls.
+/// than the volume, or changed in length; [`Error::SnapshotFailed`]: waited for in vain; [`Error::AfterCompletion`]: what follows the
+/// completion failed or was given up; [`Error::Interrupted`]; those of the calls.
 pub async fn upload(
     api: &Api,
     options: &UploadOptions,
@@ -134,29 +143,60 @@ pub async fn upload(
     let begun = match begin::begin(api, options, state, &mut prepared.warnings, &mut cancel).await?
     {
         Beginning::Begun(begun) => begun,
-        Beginning::Done(done) => {
-            remove_state(options).await?;
-            return Ok(prepared.report_of_done(done));
-        }
+        Beginning::Done(snapshot) => return Ok(prepared.report_of_done(snapshot)),
     };
-    let (snapshot, ours) = (begun.snapshot.clone(), begun.ours);
-    let (mut report, digests) = match prepared.send(api, options, begun, &mut cancel).await {
+    let (snapshot, given_up) = (begun.snapshot.clone(), begun.given_up);
+    let journal = begun.journal.clone();
+    let (report, digests) = match prepared.send(api, options, begun, &mut cancel).await {
         Ok(sent) => sent,
         Err(error) => {
-            if options.state.is_none() && ours {
-                begin::discard(api, &snapshot).await;
+            if given_up == GivenUp::Delete {
+                discard(api, &snapshot).await;
             }
             return Err(error);
         }
     };
-    if options.wait {
-        wait_until_completed(api, &snapshot, &mut cancel).await?;
-        report.completed = true;
+    let completed = tokio::select! {
+        completed = api.complete_snapshot(&snapshot, report.blocks_put, report.aggregate) => completed,
+        () = &mut cancel => Err(Error::Interrupted),
+    };
+    if let Err(error) = completed {
+        return Err(end_of_failure(api, &snapshot, given_up, error).await);
     }
-    if let Some(digests) = digests {
-        blocking(move || digests.finish()).await?;
+    match finish(api, options, report, digests, journal, &mut cancel).await {
+        Err(error) => Err(after_completion(&snapshot, error)),
+        report => report,
     }
-    remove_state(options).await?;
+}
+
+/// Steps 6 and 7.
+async fn finish(
+    api: &Api,
+    options: &UploadOptions,
+    mut report: UploadReport,
+    digests: Option<DigestFile>,
+    journal: Option<SharedJournal>,
+    cancel: &mut (impl Future<Output = ()> + Send + Unpin),
+) -> Result<UploadReport, Error> {
+    blocking(move || {
+        // First of all, so that no later upload of the source goes on with a snapshot that is complete.
+        if let Some(journal) = journal {
+            let journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+            journal.remove()?;
+        }
+        digests.map_or(Ok(()), DigestFile::finish)
+    })
+    .await?;
+    if options.wait || options.client_token.is_some() {
+        match wait_until_completed(api, &report.snapshot, cancel).await {
+            Ok(_) => report.completed = true,
+            Err(Error::Refused(refusal)) if !options.wait => report.warnings.push(format!(
+                "whether {} is completed cannot be told: {refusal}",
+                report.snapshot
+            )),
+            Err(error) => return Err(error),
+        }
+    }
     Ok(report)
 }
 
@@ -172,15 +212,15 @@ struct Prepared {
 
 impl Prepared {
     async fn new(api: &Api, options: &UploadOptions) -> Result<Prepared, Error> {
-        let (path, reading, digests) = (
-            options.source.clone(),
-            options.reading.clone(),
-            options.digests.clone(),
-        );
+        let (path, reading) = (options.source.clone(), options.reading.clone());
+        let (digests, state) = (options.digests.clone(), options.state.clone());
         let source = blocking(move || {
             // Found out before anything is sent, not at the end.
             if let Some(digests) = &digests {
                 check_replaceable(digests)?;
+                if let Some(state) = &state {
+                    check_distinct(state, digests)?;
+                }
             }
             Source::open(&path, &reading)
         })
@@ -219,15 +259,19 @@ impl Prepared {
             volume_gib: self.volume_size.gib(),
             client_token: match &options.client_token {
                 Some(token) => token.clone(),
-                None => begin::random_token(api),
+                None => random_token(api),
             },
-            timeout_minutes: timeout_minutes(bytes),
+            asked: asked(options),
+            timeout_minutes: match &options.state {
+                Some(_) => TIMEOUT_MINUTES_MAX,
+                None => timeout_minutes(bytes),
+            },
             snapshot: None,
             put_by_digest: false,
         }
     }
 
-    /// Steps 3 to 5. Answers a digest file that is complete but for its name.
+    /// Steps 3 and 4. Answers a digest file that is complete but for its name.
     async fn send(
         self,
         api: &Api,
@@ -238,7 +282,7 @@ impl Prepared {
         let Begun {
             snapshot,
             put_by_digest,
-            ours: _,
+            given_up: _,
             journal,
             earlier,
         } = begun;
@@ -272,10 +316,6 @@ impl Prepared {
                     .to_owned(),
             );
         }
-        tokio::select! {
-            completed = api.complete_snapshot(&snapshot, summary.count, summary.aggregate) => completed?,
-            () = cancel => return Err(Error::Interrupted),
-        }
         let report = UploadReport {
             snapshot,
             volume_size: self.volume_size,
@@ -288,20 +328,19 @@ impl Prepared {
         Ok((report, summary.digests))
     }
 
-    fn report_of_done(self, done: Done) -> UploadReport {
+    fn report_of_done(self, snapshot: SnapshotId) -> UploadReport {
         let mut warnings = self.warnings;
         warnings.push(format!(
-            "{} was completed by an earlier attempt; the source was not read again",
-            done.snapshot
+            "{snapshot} was completed by an earlier attempt; the source was not read again"
         ));
         if let Some(path) = &self.digests {
             warnings.push(format!("{} was not written", path.display()));
         }
         UploadReport {
-            snapshot: done.snapshot,
+            snapshot,
             volume_size: self.volume_size,
-            blocks_put: done.blocks_put,
-            aggregate: done.aggregate,
+            blocks_put: 0,
+            aggregate: DigestContext::new().finish(),
             parent_known_by: self.known_by,
             completed: true,
             warnings,
@@ -309,11 +348,15 @@ impl Prepared {
     }
 }
 
-async fn remove_state(options: &UploadOptions) -> Result<(), Error> {
-    match options.state.clone() {
-        Some(path) => blocking(move || remove(&path)).await,
-        None => Ok(()),
-    }
+/// What is asked for of a snapshot beside its size and parent, in brief.
+fn asked(options: &UploadOptions) -> String {
+    let asked = serde_json::json!([
+        options.description,
+        options.tags,
+        options.encrypted,
+        options.kms_key_arn
+    ]);
+    Digest::of(asked.to_string().as_bytes()).to_string()
 }
 
 /// The size of the volume: what is wanted, else what source and parent need.
@@ -359,7 +402,7 @@ fn volume_size(
 /// difference takes, as far as that is allowed.
 fn timeout_minutes(bytes: u64) -> u32 {
     let minutes = TIMEOUT_MINUTES_MIN + bytes.div_ceil(READ_PER_MINUTE_MIN);
-    minutes.min(TIMEOUT_MINUTES_MAX) as u32
+    minutes.min(u64::from(TIMEOUT_MINUTES_MAX)) as u32
 }
 
 #[cfg(test)]

@@ -7,28 +7,18 @@
 //! - a failed one, or none any more (timed out, deleted): nothing of it can be used, and the copy begins anew;
 //! - a state of another source, destination or base: an error.
 
-use super::counterpart::find;
 use super::state::State;
 use super::{COPY_OF_TAG, CopyOptions, CopyReport, Prepared};
-use crate::api::{Api, SnapshotState, StartSnapshot};
+use crate::api::{Api, StartSnapshot};
 use crate::journal::{Journal, Records};
-use crate::tasks::blocking;
+use crate::pending::{self, Now, TIMEOUT_MINUTES_MAX, create, now, random_token, records, resume};
 use crate::{Error, SnapshotId};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::pin::pin;
-use std::time::Duration;
-use tokio::time::timeout;
 use types::limits::TAGS_MAX;
 
-/// Longest time that deleting a pending copy may take.
-const DELETE_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Minutes without activity after which the destination gives a copy up.
+/// Minutes without activity after which the destination gives a copy up that nobody can go on with.
 const TIMEOUT_MINUTES: u32 = 60;
-
-/// The same for a copy that someone will go on with, after a weekend perhaps; the longest there is.
-const TIMEOUT_MINUTES_RESUMED: u32 = 4_320;
 
 /// A snapshot to copy to.
 pub(super) struct Begun {
@@ -56,37 +46,41 @@ pub(super) async fn begin(
     cancel: &mut (impl Future<Output = ()> + Send + Unpin),
 ) -> Result<Beginning, Error> {
     let mut state = new_state(to, options, prepared);
-    if let Some(path) = options.state.as_deref() {
-        if let Some((journal, header)) = resume(path).await? {
-            let found = State::decode(&header, path)?;
-            found.check(&state, &options.base, path)?;
-            match found.snapshot_id() {
-                None => state = found,
-                Some(snapshot) => match state_of(to, &snapshot).await? {
-                    Some(SnapshotState::Pending) => {
-                        return go_on(path, journal, found, snapshot).await;
-                    }
-                    Some(SnapshotState::Completed) => return Ok(done(snapshot, false)),
-                    Some(SnapshotState::Error | SnapshotState::Other(_)) | None => {}
-                },
+    let Some(path) = options.state.as_deref() else {
+        return match existing(options, prepared) {
+            Some(existing) => Ok(existing),
+            None => start(to, options, prepared, state, cancel).await,
+        };
+    };
+    // An open file is locked: one is let go only when the next stands in its place.
+    let mut held = None;
+    let mut anew = true;
+    if let Some((journal, header)) = resume(path).await? {
+        let found = State::decode(&header, path)?;
+        found.check(&state, &options.base, path)?;
+        match found.snapshot_id() {
+            None => {
+                anew = false;
+                state = found;
             }
-        } else if let Some(existing) = existing(options, prepared) {
-            return Ok(existing);
+            Some(snapshot) => match now(to, &snapshot, cancel).await? {
+                Now::Pending | Now::Unknown => return go_on(path, journal, found, snapshot).await,
+                Now::Completed => return Ok(done(snapshot, false)),
+                Now::Failed(word) => tracing::warn!(
+                    "{snapshot}, which an earlier attempt left, is {word}: the copy begins anew"
+                ),
+            },
         }
-        create(path, &state).await?;
-    } else if let Some(existing) = existing(options, prepared) {
+        held = Some(journal);
+    }
+    if anew && let Some(existing) = existing(options, prepared) {
         return Ok(existing);
     }
-    start(to, options, prepared, state, cancel).await
-}
-
-/// Deletes a pending copy. That it failed changes nothing for the caller: a pending snapshot ends by its timeout.
-pub(super) async fn discard(to: &Api, copy: &SnapshotId) {
-    match timeout(DELETE_TIME_MAX, to.delete_snapshot(copy)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!("the pending copy {copy} could not be deleted: {error}"),
-        Err(_) => tracing::warn!("the pending copy {copy} could not be deleted in time"),
-    }
+    let before = create(path, state.encode()).await?;
+    drop(held);
+    let beginning = start(to, options, prepared, state, cancel).await;
+    drop(before);
+    beginning
 }
 
 fn existing(options: &CopyOptions, prepared: &Prepared) -> Option<Beginning> {
@@ -105,15 +99,14 @@ fn done(snapshot: SnapshotId, existed: bool) -> Beginning {
 }
 
 fn new_state(to: &Api, options: &CopyOptions, prepared: &Prepared) -> State {
-    let random = to.random().bytes::<16>();
     let parent = prepared.parent.as_ref();
     State {
         copy_of: prepared.copy_of.clone(),
         endpoint: to.endpoint(),
         parents: parent.map(|(here, there)| (here.to_string(), there.to_string())),
-        client_token: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+        client_token: random_token(to),
         timeout_minutes: match options.state {
-            Some(_) => TIMEOUT_MINUTES_RESUMED,
+            Some(_) => TIMEOUT_MINUTES_MAX,
             None => TIMEOUT_MINUTES,
         },
         snapshot: None,
@@ -129,25 +122,13 @@ async fn start(
     cancel: &mut (impl Future<Output = ()> + Send + Unpin),
 ) -> Result<Beginning, Error> {
     let request = start_request(options, prepared, &state)?;
-    let mut starting = pin!(to.start_snapshot(&request));
-    let started = tokio::select! {
-        started = &mut starting => started?,
-        () = cancel => {
-            // Only the answer names what must be deleted; with a state, the next attempt finds it.
-            if options.state.is_none()
-                && let Ok(Ok(started)) = timeout(DELETE_TIME_MAX, starting).await
-            {
-                discard(to, &started.id).await;
-            }
-            return Err(Error::Interrupted);
-        }
-    };
+    let started = pending::start(to, &request, options.given_up(), cancel).await?;
     let put_by_digest = started.extensions.put_by_digest;
     let parent = state.parent();
     state.snapshot = Some(started.id.to_string());
     state.put_by_digest = put_by_digest;
     let journal = match options.state.as_deref() {
-        Some(path) => Some(create(path, &state).await?),
+        Some(path) => Some(create(path, state.encode()).await?),
         None => None,
     };
     Ok(Beginning::Begun(Box::new(Begun {
@@ -184,19 +165,13 @@ fn start_request(
     })
 }
 
-/// The state of a snapshot; nothing if there is none.
-async fn state_of(to: &Api, snapshot: &SnapshotId) -> Result<Option<SnapshotState>, Error> {
-    Ok(find(to, snapshot).await?.map(|found| found.state))
-}
-
 async fn go_on(
     path: &Path,
     journal: Journal,
     found: State,
     snapshot: SnapshotId,
 ) -> Result<Beginning, Error> {
-    let path = path.to_owned();
-    let earlier = blocking(move || Ok(Records::open(&path)?.0)).await?;
+    let earlier = records(path).await?;
     Ok(Beginning::Begun(Box::new(Begun {
         snapshot,
         parent: found.parent(),
@@ -204,16 +179,6 @@ async fn go_on(
         journal: Some(journal),
         earlier: Some(earlier),
     })))
-}
-
-async fn resume(path: &Path) -> Result<Option<(Journal, String)>, Error> {
-    let path = path.to_owned();
-    blocking(move || Journal::resume(&path)).await
-}
-
-async fn create(path: &Path, state: &State) -> Result<Journal, Error> {
-    let (path, header) = (path.to_owned(), state.encode());
-    blocking(move || Journal::create(&path, &header)).await
 }
 
 /// The tags of a copy: the source's, those given, and what it is a copy of.

@@ -3,35 +3,29 @@
 //! What a state file leads to:
 //! - no snapshot yet: it is started by the same client token, which gives the same snapshot if there is one;
 //! - a pending snapshot: the upload goes on;
-//! - a completed one: the upload was killed before it could remove its state; it is done;
+//! - a completed one: an earlier upload was killed before it could remove its state, and the source may have changed since. The upload
+//!   begins anew, with a warning; only who gave the client token said that it is the same upload, and it is done;
 //! - a failed one, or none any more (timed out, deleted): nothing of it can be used, and the upload begins anew, with a warning;
 //! - a state of another source, parent, size or endpoint: an error.
 
 use super::UploadOptions;
 use super::collect::SharedJournal;
 use super::state::State;
-use crate::api::{Api, SnapshotState, StartSnapshot, Started};
+use crate::api::{Api, StartSnapshot};
 use crate::journal::{Journal, Records};
+use crate::pending::{self, GivenUp, Now, create, now, records, resume};
 use crate::tasks::blocking;
-use crate::wait::describe;
 use crate::{Error, SnapshotId};
-use std::fmt::Write;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::time::timeout;
-use types::{Digest, DigestContext};
-
-/// Longest time for cleaning up after a failure.
-const CLEANUP_MAX: Duration = Duration::from_secs(30);
 
 /// A snapshot to upload to.
 pub(super) struct Begun {
     pub(super) snapshot: SnapshotId,
     pub(super) put_by_digest: bool,
-    /// Whether it is pending for sure, so that deleting it after a failure destroys nothing.
-    pub(super) ours: bool,
+    /// What becomes of it after a failure. It is kept for who has its state, and where the caller gave the client token: then others,
+    /// who gave the same, may fill it as well.
+    pub(super) given_up: GivenUp,
     pub(super) journal: Option<SharedJournal>,
     /// What earlier attempts put.
     pub(super) earlier: Option<Records>,
@@ -40,26 +34,8 @@ pub(super) struct Begun {
 /// What was found.
 pub(super) enum Beginning {
     Begun(Begun),
-    Done(Done),
-}
-
-/// A snapshot that is completed.
-pub(super) struct Done {
-    pub(super) snapshot: SnapshotId,
-    /// Blocks that were put to it, as far as known.
-    pub(super) blocks_put: u32,
-    /// The aggregate checksum of these.
-    pub(super) aggregate: Digest,
-}
-
-/// What a snapshot is now.
-enum Now {
-    Pending,
-    Completed,
-    /// In which state.
-    Failed(String),
-    /// The caller may not ask.
-    Unknown,
+    /// The snapshot of the caller's client token is completed; nothing is to be done.
+    Done(SnapshotId),
 }
 
 /// Finds or starts the snapshot. `wanted` is the state of a new upload. Pushes what the user should know to `warnings`.
@@ -74,6 +50,8 @@ pub(super) async fn begin(
         return start(api, options, &wanted, cancel).await;
     };
     let mut state = wanted;
+    // An open file is locked: one is let go only when the next stands in its place.
+    let mut held = None;
     if let Some((journal, header)) = resume(path).await? {
         let found = State::decode(&header, path)?;
         found.check(&state, path)?;
@@ -85,11 +63,17 @@ pub(super) async fn begin(
         }
         match found.snapshot_id() {
             None => state = found,
-            Some(snapshot) => match now(api, &snapshot).await? {
+            Some(snapshot) => match now(api, &snapshot, cancel).await? {
                 Now::Pending | Now::Unknown => {
                     return go_on(path, journal, snapshot, found.put_by_digest).await;
                 }
-                Now::Completed => return finished(path, snapshot).await,
+                Now::Completed if options.client_token.is_some() => {
+                    blocking(move || journal.remove()).await?;
+                    return Ok(Beginning::Done(snapshot));
+                }
+                Now::Completed => warnings.push(format!(
+                    "{snapshot}, which an earlier attempt left, is completed: the upload began anew"
+                )),
                 Now::Failed(word) if options.client_token.is_some() => {
                     return Err(Error::Config(format!(
                         "{snapshot}, which {} is about, is {word}: remove the file, and give another client token",
@@ -101,38 +85,25 @@ pub(super) async fn begin(
                 )),
             },
         }
+        held = Some(journal);
     }
-    create(path, &state).await?;
-    let beginning = start(api, options, &state, cancel).await?;
-    let Beginning::Begun(begun) = beginning else {
-        return Ok(beginning);
+    let before = create(path, state.encode()).await?;
+    drop(held);
+    let begun = match start(api, options, &state, cancel).await? {
+        Beginning::Begun(begun) => begun,
+        done => {
+            blocking(move || before.remove()).await?;
+            return Ok(done);
+        }
     };
     state.snapshot = Some(begun.snapshot.to_string());
     state.put_by_digest = begun.put_by_digest;
-    let journal = create(path, &state).await?;
+    let journal = create(path, state.encode()).await?;
+    drop(before);
     Ok(Beginning::Begun(Begun {
         journal: Some(Arc::new(Mutex::new(journal))),
         ..begun
     }))
-}
-
-/// A client token of 128 random bits.
-pub(super) fn random_token(api: &Api) -> String {
-    let mut token = String::new();
-    for byte in api.random().bytes::<16>() {
-        write!(token, "{byte:02x}").expect("strings can be written to");
-    }
-    token
-}
-
-/// Deletes a pending snapshot as well as that can be done now.
-pub(super) async fn discard(api: &Api, snapshot: &SnapshotId) {
-    let why = match timeout(CLEANUP_MAX, api.delete_snapshot(snapshot)).await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "no answer in time".to_owned(),
-    };
-    tracing::warn!(%snapshot, why, "the pending snapshot could not be deleted; it ends by its timeout");
 }
 
 async fn start(
@@ -141,47 +112,30 @@ async fn start(
     state: &State,
     cancel: &mut (impl Future<Output = ()> + Send + Unpin),
 ) -> Result<Beginning, Error> {
-    let request = request(options, state)?;
-    let mut starting = pin!(api.start_snapshot(&request));
-    let started: Started = tokio::select! {
-        started = &mut starting => started?,
-        () = cancel => {
-            // Only the answer names what must be deleted.
-            if options.state.is_none()
-                && options.client_token.is_none()
-                && let Ok(Ok(started)) = timeout(CLEANUP_MAX, starting).await
-            {
-                discard(api, &started.id).await;
-            }
-            return Err(Error::Interrupted);
-        }
+    let given_up = match (&options.state, &options.client_token) {
+        (None, None) => GivenUp::Delete,
+        _ => GivenUp::Keep,
     };
+    let started = pending::start(api, &request(options, state)?, given_up, cancel).await?;
     let snapshot = started.id;
     // A token that was used before gives the snapshot that it gave then.
     let now = match &options.client_token {
-        Some(_) => now(api, &snapshot).await?,
+        Some(_) => now(api, &snapshot, cancel).await?,
         None => Now::Pending,
     };
-    let ours = match now {
-        Now::Pending => true,
-        Now::Unknown => false,
-        Now::Completed => {
-            return Ok(Beginning::Done(Done {
-                snapshot,
-                blocks_put: 0,
-                aggregate: DigestContext::new().finish(),
-            }));
-        }
+    match now {
+        Now::Pending | Now::Unknown => {}
+        Now::Completed => return Ok(Beginning::Done(snapshot)),
         Now::Failed(word) => {
             return Err(Error::Config(format!(
                 "the client token was used for {snapshot}, which is {word}: give another one"
             )));
         }
-    };
+    }
     Ok(Beginning::Begun(Begun {
         snapshot,
         put_by_digest: started.extensions.put_by_digest,
-        ours,
+        given_up,
         journal: None,
         earlier: None,
     }))
@@ -202,27 +156,6 @@ fn request(options: &UploadOptions, state: &State) -> Result<StartSnapshot, Erro
     })
 }
 
-/// What has become of a snapshot.
-async fn now(api: &Api, snapshot: &SnapshotId) -> Result<Now, Error> {
-    match describe(api, snapshot).await {
-        Ok(description) => Ok(match description.state {
-            SnapshotState::Pending => Now::Pending,
-            SnapshotState::Completed => Now::Completed,
-            SnapshotState::Error => Now::Failed(match description.state_message {
-                Some(message) => format!("in state error ({message})"),
-                None => "in state error".to_owned(),
-            }),
-            SnapshotState::Other(state) => Now::Failed(format!("in state {state}")),
-        }),
-        Err(Error::Refused(refusal)) if refusal.code == "InvalidSnapshot.NotFound" => {
-            Ok(Now::Failed("gone".to_owned()))
-        }
-        // Who may upload need not be allowed to describe; what is wrong with the snapshot shows when blocks are put.
-        Err(Error::Refused(_)) => Ok(Now::Unknown),
-        Err(error) => Err(error),
-    }
-}
-
 async fn go_on(
     path: &Path,
     journal: Journal,
@@ -232,42 +165,8 @@ async fn go_on(
     Ok(Beginning::Begun(Begun {
         snapshot,
         put_by_digest,
-        ours: true,
+        given_up: GivenUp::Keep,
         journal: Some(Arc::new(Mutex::new(journal))),
         earlier: Some(records(path).await?),
     }))
-}
-
-/// What was put to a snapshot that is completed.
-async fn finished(path: &Path, snapshot: SnapshotId) -> Result<Beginning, Error> {
-    let mut records = records(path).await?;
-    blocking(move || {
-        let mut blocks_put = 0;
-        let mut aggregate = DigestContext::new();
-        while let Some((_, digest)) = records.next()? {
-            blocks_put += 1;
-            aggregate.update(digest.as_bytes());
-        }
-        Ok(Beginning::Done(Done {
-            snapshot,
-            blocks_put,
-            aggregate: aggregate.finish(),
-        }))
-    })
-    .await
-}
-
-async fn resume(path: &Path) -> Result<Option<(Journal, String)>, Error> {
-    let path = path.to_owned();
-    blocking(move || Journal::resume(&path)).await
-}
-
-async fn create(path: &Path, state: &State) -> Result<Journal, Error> {
-    let (path, header) = (path.to_owned(), state.encode());
-    blocking(move || Journal::create(&path, &header)).await
-}
-
-async fn records(path: &Path) -> Result<Records, Error> {
-    let path = path.to_owned();
-    blocking(move || Ok(Records::open(&path)?.0)).await
 }

@@ -17,6 +17,9 @@ pub(super) struct State {
     pub(super) parent: Option<String>,
     pub(super) volume_gib: u32,
     pub(super) client_token: String,
+    /// Digest of what else is asked for of the snapshot: description, tags, encryption. A repeat of StartSnapshot must say the same, and
+    /// one that was started keeps what it has.
+    pub(super) asked: String,
     /// As it was asked for: a repeat of StartSnapshot must say the same (SPEC 3.5).
     pub(super) timeout_minutes: u32,
     /// Nothing before its start was answered.
@@ -58,6 +61,10 @@ impl State {
             ("volume size", gib(self), gib(wanted)),
         ];
         match differences.into_iter().find(|(_, own, new)| own != new) {
+            None if self.asked != wanted.asked => Err(Error::Config(format!(
+                "{} is the state of an upload with another description, other tags or another encryption; finish that one, or remove the file",
+                path.display()
+            ))),
             None => Ok(()),
             Some((what, own, new)) => Err(Error::Config(format!(
                 "{} is the state of another upload: its {what} is {own}, not {new}; finish that one, or remove the file",
@@ -83,6 +90,7 @@ mod tests {
             parent: None,
             volume_gib: 1,
             client_token: "token".to_owned(),
+            asked: "a".to_owned(),
             timeout_minutes: 60,
             snapshot: Some("snap-01".to_owned()),
             put_by_digest: true,
@@ -119,6 +127,7 @@ mod tests {
             |state| state.parent = Some("snap-02".to_owned()),
             "its parent is none, not snap-02",
         );
+        check(|state| state.asked.push('3'), "other tags");
         check(|state| state.volume_gib = 2, "1 GiB, not 2 GiB");
     }
 }

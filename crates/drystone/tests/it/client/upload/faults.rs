@@ -6,7 +6,7 @@ use super::{MIB, failed, of_file, on_parent, uploaded};
 use client::Error;
 use client::api::StartSnapshot;
 use client::config::ApiOptions;
-use client::upload::upload;
+use client::upload::{UploadOptions, upload};
 use client::wait::wait_until_completed;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -83,6 +83,59 @@ async fn who_gives_up_leaves_no_snapshot() {
     assert!(matches!(error, Err(Error::Interrupted)), "{error:?}");
     assert_eq!(bench.snapshots().await, []);
     assert_eq!(api.meter().read().in_flight, 0);
+}
+
+/// A run deleted, when it failed, the snapshot that another run with the same client token had filled, completed and reported.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fails_deletes_no_snapshot_of_a_client_token() {
+    let bench = Bench::start([Rule::new(On::PUT, Fault::Stall).skip(20)]);
+    let path = bench.path("disk.img");
+    let mut image = Image::filled(100 * MIB, 0..100);
+    image.write(&path);
+    let options = UploadOptions {
+        client_token: Some("monday".to_owned()),
+        wait: false,
+        ..of_file(&path)
+    };
+    let slow = bench.api_with(ApiOptions {
+        in_flight_max: 4,
+        stall_timeout: Duration::from_secs(60),
+        ..impatient()
+    });
+    let stalled = async {
+        while bench.proxy.count(Fault::Stall) < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bench.proxy.set([]);
+        // What the first run put, and is zeros now, must not make a snapshot that nobody hears is broken.
+        let report = uploaded(&bench.api(), &options).await;
+        assert!(report.completed, "it was looked at");
+        report.snapshot
+    };
+    let mut filled = None;
+    let error = upload(&slow, &options, async { filled = Some(stalled.await) }).await;
+    assert!(matches!(error, Err(Error::Interrupted)), "{error:?}");
+    bench.assert_holds(&filled.expect("filled"), &image).await;
+
+    let other = UploadOptions {
+        client_token: Some("tuesday".to_owned()),
+        ..options
+    };
+    bench
+        .proxy
+        .set([Rule::new(On::PUT, Fault::InternalError).skip(20)]);
+    let api = bench.api_with(ApiOptions {
+        attempts_max: 1,
+        ..impatient()
+    });
+    failed(&api, &other).await;
+    bench.proxy.set([]);
+    for block in 0..100 {
+        image.clear(block);
+    }
+    image.write(&path);
+    let error = failed(&bench.api(), &other).await;
+    assert!(matches!(error, Error::SnapshotFailed { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

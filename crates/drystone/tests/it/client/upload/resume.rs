@@ -6,6 +6,7 @@ use super::{MIB, failed, of_file, on_parent, sent, uploaded};
 use client::api::{Api, SnapshotState};
 use client::config::ApiOptions;
 use client::upload::{UploadOptions, upload};
+use client::wait::wait_until_completed;
 use client::{Counter, Error};
 use std::collections::BTreeSet;
 use std::fs;
@@ -193,38 +194,117 @@ async fn an_upload_whose_snapshot_is_gone_begins_anew() {
     bench.assert_holds(&report.snapshot, &image).await;
 }
 
+/// The state outlived a wait that failed, and the next upload of the same disk reported this snapshot as its own, without looking at the
+/// disk.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_was_done_but_for_its_state_is_done() {
+async fn an_upload_whose_wait_failed_is_not_taken_for_the_next_one() {
     let bench = Bench::start([]);
     let path = bench.path("disk.img");
-    let image = Image::filled(100 * MIB, 0..50);
+    let mut image = Image::filled(100 * MIB, 0..50);
     image.write(&path);
-    let options = with_state(&bench, of_file(&path));
+    let options = UploadOptions {
+        digests: Some(bench.path("digests")),
+        ..with_state(&bench, of_file(&path))
+    };
     // The snapshot is completed, and every question about it fails.
     bench
         .proxy
         .set([Rule::new(On::QUERY, Fault::InternalError)]);
-    let api = bench.api_with(ApiOptions {
-        attempts_max: 1,
-        ..impatient()
-    });
-    let error = upload(&api, &options, pending()).await;
-    assert!(error.is_err(), "{error:?}");
+    let error = failed(&once(&bench), &options).await;
+    let first = bench.snapshots().await[0].id.clone();
+    assert!(error.to_string().contains(first.as_str()), "{error}");
+    assert!(
+        matches!(&error, Error::AfterCompletion { snapshot, .. } if *snapshot == first),
+        "{error}"
+    );
+    assert!(!bench.path("state").exists());
+    assert!(bench.path("digests").exists());
+    wait_until_completed(&bench.direct(), &first, pending())
+        .await
+        .expect("completed");
+    bench.assert_holds(&first, &image).await;
+
+    bench.proxy.set([]);
+    image.set(3, 1_003);
+    image.write(&path);
+    let report = uploaded(&bench.api(), &options).await;
+    assert_ne!(report.snapshot, first);
+    bench.assert_holds(&report.snapshot, &image).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_without_an_answer_is_not_taken_for_the_next_upload() {
+    let bench = Bench::start([]);
+    let path = bench.path("disk.img");
+    let mut image = Image::filled(100 * MIB, 0..50);
+    image.write(&path);
+    let options = with_state(&bench, of_file(&path));
+    // As if it had been killed before it saw the answer: nobody can say how it went.
+    bench.proxy.set([
+        Rule::new(On::COMPLETE, Fault::DropAfter),
+        Rule::new(On::QUERY, Fault::InternalError),
+    ]);
+    let error = failed(&once(&bench), &options).await;
+    let first = bench.snapshots().await[0].id.clone();
+    assert!(error.to_string().contains(first.as_str()), "{error}");
     assert!(bench.path("state").exists());
-    let id = bench.snapshots().await[0].id.clone();
-    client::wait::wait_until_completed(&bench.direct(), &id, pending())
+    wait_until_completed(&bench.direct(), &first, pending())
         .await
         .expect("completed");
 
     bench.proxy.set([]);
-    let puts = bench.proxy.calls(On::PUT);
-    let report = upload(&bench.api(), &options, pending())
-        .await
-        .expect("done");
-    assert_eq!(report.snapshot, id);
-    assert_eq!(report.blocks_put, 50);
-    assert!(report.completed && !report.warnings.is_empty());
-    assert_eq!(bench.proxy.calls(On::PUT), puts);
-    assert!(!bench.path("state").exists());
+    image.set(3, 1_003);
+    image.write(&path);
+    let report = uploaded(&bench.api(), &options).await;
+    assert_ne!(report.snapshot, first);
+    assert!(
+        report.warnings[0].contains(first.as_str()),
+        "{:?}",
+        report.warnings
+    );
     bench.assert_holds(&report.snapshot, &image).await;
+    assert!(!bench.path("state").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_without_an_answer_deletes_nothing() {
+    let bench = Bench::start([]);
+    let path = bench.path("disk.img");
+    let image = Image::filled(10 * MIB, 0..10);
+    image.write(&path);
+    bench.proxy.set([
+        Rule::new(On::COMPLETE, Fault::DropAfter),
+        // Whoever asks, asks late enough.
+        Rule::new(On::QUERY, Fault::InternalError).times(1),
+    ]);
+    let error = failed(&once(&bench), &of_file(&path)).await;
+    let left = bench.snapshots().await;
+    assert_eq!(left.len(), 1);
+    assert!(error.to_string().contains(left[0].id.as_str()), "{error}");
+    wait_until_completed(&bench.direct(), &left[0].id, pending())
+        .await
+        .expect("completed");
+    bench.assert_holds(&left[0].id, &image).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_file_for_state_and_digests_is_refused() {
+    let bench = Bench::start([]);
+    let path = bench.path("disk.img");
+    Image::filled(10 * MIB, 0..10).write(&path);
+    let options = UploadOptions {
+        digests: Some(bench.path("./state")),
+        ..with_state(&bench, of_file(&path))
+    };
+    let error = failed(&bench.api(), &options).await;
+    assert!(matches!(&error, Error::Config(_)), "{error}");
+    assert_eq!(bench.proxy.calls(On::START), 0);
+}
+
+/// A client that asks everything once.
+fn once(bench: &Bench) -> Api {
+    bench.api_with(ApiOptions {
+        attempts_max: 1,
+        ..impatient()
+    })
 }
