@@ -55,7 +55,7 @@ use std::sync::{Arc, Weak};
 use steps::Changes;
 use tokio::sync::Semaphore;
 use transfer::Transfer;
-use types::VolumeSize;
+use types::{BLOCK_BYTES, VolumeSize};
 use work::{WhenLost, Work};
 
 /// What to download, and how.
@@ -263,12 +263,21 @@ async fn prepare(
         Some(base) => Standing::Base {
             data: DataRuns::new(data_of(Arc::downgrade(&work))),
             digests: digests.map(Lookup::new),
-            trust: base.trust,
+            trusted: match base.trust {
+                true => whole_blocks(options),
+                false => 0,
+            },
         },
     };
     let written = state.written.map(Lookup::new);
     let planner = Planner::new(volume_size.block_count(), standing, written);
     Ok(Transfer::new(work, walk, changes, planner, state.journal))
+}
+
+/// Blocks that lie in the target whole. What the snapshot has behind these must be looked at: it may be cut off if it is zeros.
+fn whole_blocks(options: &DownloadOptions) -> u32 {
+    let blocks = options.bytes.map(|bytes| bytes / BLOCK_BYTES as u64);
+    blocks.map_or(u32::MAX, |blocks| u32::try_from(blocks).unwrap_or(u32::MAX))
 }
 
 /// Where a target has data. It does not keep the target open.

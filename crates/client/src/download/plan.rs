@@ -4,8 +4,8 @@
 //! Invariants
 //! - Every block below the end is in exactly one step, in ascending order: nothing that stood in a target survives by being
 //!   forgotten.
-//! - A block is kept without being read only where the caller asked to be trusted, or where the system says that nothing but
-//!   zeros can stand there.
+//! - A block is kept without being read only where the caller asked to be trusted and there is data, or where it is to be zeros
+//!   and the system says that nothing else can stand there.
 
 use crate::Error;
 use crate::api::ListedBlock;
@@ -74,8 +74,8 @@ pub(crate) enum Standing {
         data: DataRuns,
         /// The digests of the other snapshot's blocks, from a file.
         digests: Option<Lookup>,
-        /// Whether it is believed to hold the other snapshot.
-        trust: bool,
+        /// The blocks before this one are believed to be the other snapshot's where it has data.
+        trusted: u32,
     },
 }
 
@@ -175,7 +175,7 @@ impl Planner {
         let Standing::Base {
             data,
             digests,
-            trust,
+            trusted,
         } = &mut self.standing
         else {
             // Where the server lists another digest than was written, it is the listing that counts.
@@ -184,7 +184,7 @@ impl Planner {
         };
         let believed = match digests {
             Some(digests) => digests.at(block.index)?.map_or(Keep::No, Keep::If),
-            None if *trust => Keep::Unread,
+            None if block.index.get() < *trusted => Keep::Unread,
             None => Keep::No,
         };
         let one = Extent {
@@ -201,7 +201,8 @@ impl Planner {
         };
         Ok(match wanted {
             Keep::If(Digest::ZERO_BLOCK) if !has_data => Keep::Unread,
-            Keep::If(_) if !has_data => Keep::No,
+            // A disk that was cut off has a hole where the snapshot has a block, whatever is believed of it.
+            Keep::If(_) | Keep::Unread if !has_data => Keep::No,
             wanted => wanted,
         })
     }

@@ -117,7 +117,7 @@ impl Comparison {
         let standing = Standing::Base {
             data: DataRuns::new(next_data),
             digests: None,
-            trust: false,
+            trusted: 0,
         };
         let planner = Planner::new(blocks, standing, None);
         let planning = plan_all(walk, None, planner, Arc::clone(&local), sender);

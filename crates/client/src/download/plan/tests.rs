@@ -68,7 +68,8 @@ fn expected(known: &Known, before: Before) -> Keep {
         Some(content) => Some(content),
         None if changed == Some(false) => match before {
             Before::Digests => known.of_base,
-            Before::Trust => return Keep::Unread,
+            Before::Trust if known.has_data => return Keep::Unread,
+            Before::Trust => return Keep::No,
             Before::Unknown | Before::Neither => None,
         },
         None => None,
@@ -107,7 +108,10 @@ fn standing(blocks: &[Known], before: Before) -> Standing {
         before => Standing::Base {
             data: DataRuns::new(next_data),
             digests: (before == Before::Digests).then(|| lookup(blocks, |known| known.of_base)),
-            trust: before == Before::Trust,
+            trusted: match before {
+                Before::Trust => u32::MAX,
+                _ => 0,
+            },
         },
     }
 }
@@ -216,4 +220,32 @@ fn a_gap_ends_where_more_of_the_listing_is_awaited() {
             count: 10
         })]
     );
+}
+
+#[test]
+fn what_is_behind_the_trusted_part_is_fetched() {
+    let standing = Standing::Base {
+        data: DataRuns::new(|from| {
+            Ok((from < 4).then(|| Extent {
+                start: from,
+                count: 4 - from,
+            }))
+        }),
+        digests: None,
+        trusted: 2,
+    };
+    let mut planner = Planner::new(4, standing, None);
+    let same = Known {
+        listed: Some((None, Some(false))),
+        written: None,
+        of_base: None,
+        has_data: true,
+    };
+    planner.feed(walked(&vec![same; 4]), true);
+    let keeps = planner.take(4).unwrap().into_iter().map(|step| match step {
+        Step::Block(step) => step.keep,
+        other => panic!("{other:?}"),
+    });
+    let expected = [Keep::Unread, Keep::Unread, Keep::No, Keep::No];
+    assert_eq!(keeps.collect::<Vec<_>>(), expected);
 }
