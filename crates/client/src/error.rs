@@ -24,6 +24,8 @@ pub enum Error {
         attempts: u32,
         /// What happened last.
         reason: String,
+        /// The last answer, if that was an error of the service.
+        refusal: Option<Box<Refusal>>,
     },
     /// What the service sent is no answer of this API.
     #[error("{operation}: {endpoint} answered something else: {reason}")]

@@ -202,6 +202,10 @@ impl<'a> Tries<'a> {
             endpoint: self.endpoint.to_owned(),
             attempts: self.failed.max(1),
             reason: told(&failure),
+            refusal: match failure {
+                Failure::Refused(refusal) | Failure::Skewed(refusal) => Some(refusal),
+                _ => None,
+            },
         }
     }
 
