@@ -137,8 +137,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = exit_code(&error);
-            // Who interrupts a command was told what that does.
-            if code != Interrupted::CODE {
+            // Who interrupts a command was told what that does, but not which snapshot stays.
+            if code != Interrupted::CODE || names_a_snapshot(&error) {
                 report(&error, serves);
             }
             ExitCode::from(code)
@@ -156,15 +156,25 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     } else if error.is::<WrongArguments>() {
         WRONG_ARGUMENTS
     } else if error.is::<Interrupted>()
-        || matches!(
-            error.downcast_ref::<client::Error>(),
-            Some(client::Error::Interrupted)
-        )
+        || error.downcast_ref::<client::Error>().is_some_and(gave_up)
     {
         Interrupted::CODE
     } else {
         FAILED
     }
+}
+
+fn gave_up(error: &client::Error) -> bool {
+    match error {
+        client::Error::Interrupted => true,
+        client::Error::AfterCompletion { source, .. } => gave_up(source),
+        _ => false,
+    }
+}
+
+fn names_a_snapshot(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<client::Error>();
+    matches!(error, Some(client::Error::AfterCompletion { .. }))
 }
 
 /// Says what went wrong once: in the server's log where there is one, else in a line for people.

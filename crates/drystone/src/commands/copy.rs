@@ -127,7 +127,8 @@ pub async fn run(args: CopyArgs) -> anyhow::Result<()> {
     };
     let cleaning_up = match &options.state {
         Some(_) => "what was copied is kept for --resume",
-        None => "the pending copy is deleted",
+        // The destination may be completing it already: then it stays, and is named.
+        None => "the copy is deleted, unless it has everything",
     };
     let (report, took) = with_progress(
         Wording::COPY,

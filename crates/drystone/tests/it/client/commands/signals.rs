@@ -1,5 +1,6 @@
 //! What an interruption leaves: nothing, unless it is to be resumed.
 
+use super::super::proxy::{Fault, On, Proxy, Rule};
 use super::session::{Running, Session, content};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -43,6 +44,42 @@ fn a_signal_stops_an_upload_and_deletes_what_was_pending() {
         );
         assert!(snapshots(&session).is_empty());
     }
+}
+
+/// The snapshot is whole by then, and its id is nowhere else.
+#[test]
+fn a_signal_while_waiting_names_the_snapshot_and_keeps_it() {
+    let session = Session::new();
+    session.disk("disk", 2, &[0]);
+    let source = session.upload("disk", &[]);
+    let proxy = Proxy::start(session.server.address, []);
+    let url = proxy.url();
+    let ids = || -> Vec<String> {
+        let told = snapshots(&session).into_iter();
+        told.map(|told| told["snapshot_id"].to_string()).collect()
+    };
+    let check = |words: &[&str], questions_before: u64| {
+        let before = ids();
+        proxy.set([Rule::new(On::QUERY, Fault::Stall).skip(questions_before)]);
+        let stalled = proxy.count(Fault::Stall);
+        let waiting = Running::start(session.command(words));
+        proxy.wait_for(Fault::Stall, stalled + 1);
+        waiting.signal(Signal::INT);
+        let done = waiting.end();
+        proxy.set([]);
+        assert_eq!((done.code, &*done.stdout), (Some(130), ""), "{done:?}");
+        let after = ids();
+        let mut new = after.iter().filter(|id| !before.contains(id));
+        let id = new.next().expect("it stays").trim_matches('"');
+        let kept = format!("drystone: {id} has everything");
+        assert!(done.stderr.contains(&kept), "{done:?}");
+    };
+    check(&["upload", "disk", "--wait", "--endpoint-url", &url], 0);
+    let to = ["copy", &source, "--to", &url, "--again"];
+    let before = proxy.calls(On::QUERY);
+    session.prints(&[&to[..], &["--dry-run"]].concat());
+    let preparing = proxy.calls(On::QUERY) - before;
+    check(&[&to[..], &["--wait"]].concat(), preparing);
 }
 
 #[test]
