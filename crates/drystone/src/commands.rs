@@ -14,7 +14,7 @@ pub mod gc;
 mod interrupt;
 pub mod key;
 pub mod ls;
-mod progress;
+pub mod progress;
 mod remote;
 pub mod rescue;
 pub mod rm;

@@ -1,4 +1,9 @@
-//! Logs: structured events on standard error, as text for people or JSON for machines.
+//! Logs: structured events on standard error, as text for people or JSON for machines; and for the commands of the client, whose
+//! events are few, notes.
+
+mod notes;
+
+pub use notes::start_notes;
 
 use crate::settings::{Log, LogFormat};
 use anyhow::Context;

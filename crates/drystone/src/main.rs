@@ -192,17 +192,17 @@ fn report(error: &anyhow::Error, serves: bool) {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(overrides) => on_runtime(serve::run(overrides)),
-        Command::Upload(args) => on_runtime(commands::upload::run(args)),
-        Command::Download(args) => on_runtime(commands::download::run(args)),
-        Command::Verify(args) => on_runtime(commands::verify::run(args)),
-        Command::Diff(args) => on_runtime(commands::diff::run(args)),
-        Command::Ls(args) => on_runtime(commands::ls::run(args)),
-        Command::Show(args) => on_runtime(commands::show::run(args)),
-        Command::Rm(args) => on_runtime(commands::rm::run(args)),
-        Command::Wait(args) => on_runtime(commands::wait::run(args)),
-        Command::Tag(args) => on_runtime(commands::tag::run(args)),
-        Command::Copy(args) => on_runtime(commands::copy::run(args)),
-        Command::Demo(args) => on_runtime(commands::demo::run(args)),
+        Command::Upload(args) => as_client(commands::upload::run(args)),
+        Command::Download(args) => as_client(commands::download::run(args)),
+        Command::Verify(args) => as_client(commands::verify::run(args)),
+        Command::Diff(args) => as_client(commands::diff::run(args)),
+        Command::Ls(args) => as_client(commands::ls::run(args)),
+        Command::Show(args) => as_client(commands::show::run(args)),
+        Command::Rm(args) => as_client(commands::rm::run(args)),
+        Command::Wait(args) => as_client(commands::wait::run(args)),
+        Command::Tag(args) => as_client(commands::tag::run(args)),
+        Command::Copy(args) => as_client(commands::copy::run(args)),
+        Command::Demo(args) => as_client(commands::demo::run(args)),
         Command::Key(args) => on_runtime(commands::key::run(args)),
         Command::Gc(args) => on_runtime(commands::gc::run(args)),
         Command::Usage(args) => on_runtime(commands::usage::run(args)),
@@ -213,6 +213,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(args) => commands::bench::run(&args),
         Command::BenchPart(args) => commands::bench::run_part(args),
     }
+}
+
+/// For commands that speak to a server: what the client warns of is said.
+fn as_client(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    logging::start_notes()?;
+    on_runtime(work)
 }
 
 fn on_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

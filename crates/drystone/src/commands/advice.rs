@@ -4,11 +4,16 @@ use client::{Error, Refusal};
 
 /// The error in one line, with what to do next where that can be said.
 pub fn told(error: &Error) -> String {
-    let text = error.to_string().replace(['\n', '\r'], " ");
+    let text = printable(&error.to_string());
     match what_next(error) {
         Some(advice) => format!("{}; {advice}", text.trim_end_matches('.')),
         None => text,
     }
+}
+
+/// Text of others on one line, without what terminals obey.
+pub fn printable(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 fn what_next(error: &Error) -> Option<&'static str> {
@@ -112,6 +117,7 @@ mod tests {
             endpoint: "http://127.0.0.1:9".to_owned(),
             attempts: 10,
             reason: "connection refused".to_owned(),
+            refusal: None,
         };
         check(&unreachable, "http://127.0.0.1:9");
         check(&unreachable, "--endpoint-url");

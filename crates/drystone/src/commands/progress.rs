@@ -8,10 +8,10 @@ pub use words::Wording;
 use super::interrupt::Interrupt;
 use super::remote::OutputArgs;
 use client::Meter;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use std::io::{IsTerminal, stderr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -27,8 +27,22 @@ const TICKS_BETWEEN_LINES: u32 = 25;
 /// The first of these comes sooner: it shows that something goes on.
 const TICKS_TO_FIRST_LINE: u32 = 5;
 
+/// The bar that stands on the terminal, if any: lines come from anywhere.
+static STANDING: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+
 /// What ends when the user wants a transfer to end.
 pub type Cancel = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Writes to standard error above the bar, if there is one.
+pub fn aside<T>(write: impl FnOnce() -> T) -> T {
+    let standing = STANDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let bar = standing.as_ref().and_then(WeakProgressBar::upgrade);
+    drop(standing);
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
 
 /// Runs a transfer: shows its progress, tells it when the user interrupts it, and sums up at its end, however it ends.
 /// Answers what came of it and how long it took. `cleaning_up` says what an interrupted transfer does, such as `the pending snapshot is deleted`.
@@ -40,14 +54,9 @@ pub async fn with_progress<T>(
     work: impl AsyncFnOnce(Cancel) -> Result<T, client::Error>,
 ) -> anyhow::Result<(T, Duration)> {
     let progress = Progress::begin(wording, meter, output);
-    let says = progress.bar.clone();
-    let interrupt = Interrupt::listen(
-        format!("stopping, {cleaning_up}"),
-        move |text| match &says {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
-        },
-    )?;
+    let interrupt = Interrupt::listen(format!("stopping, {cleaning_up}"), |text| {
+        aside(|| eprintln!("{text}"));
+    })?;
     let done = work(Box::pin(interrupt.came())).await;
     let took = progress.end(done.is_ok());
     Ok((done?, took))
@@ -67,6 +76,8 @@ impl Progress {
     fn begin(wording: Wording, meter: &Arc<Meter>, output: &OutputArgs) -> Progress {
         let clock = Arc::new(SystemClock::new());
         let bar = (!output.quiet && stderr().is_terminal()).then(|| bar(wording));
+        *STANDING.lock().unwrap_or_else(PoisonError::into_inner) =
+            bar.as_ref().map(ProgressBar::downgrade);
         let view = View {
             wording,
             meter: Arc::clone(meter),

@@ -46,6 +46,27 @@ fn a_signal_stops_an_upload_and_deletes_what_was_pending() {
     }
 }
 
+#[test]
+fn a_pending_snapshot_that_cannot_be_deleted_is_named() {
+    let session = Session::new();
+    session.disk("disk", 64, &DATA);
+    let refuses = Rule::new(On::QUERY, Fault::InternalError);
+    let proxy = Proxy::start(session.server.address, [refuses]);
+    let url = proxy.url();
+    let slow = ["upload", "disk", "--bandwidth", "1M", "--attempts", "1"];
+    let words = [&slow[..], &["--endpoint-url", &url]].concat();
+    let mut upload = Running::start(session.command(&words));
+    upload.says("uploading:");
+    upload.signal(Signal::INT);
+    let done = upload.end();
+    assert_eq!(done.code, Some(130), "{done:?}");
+    let pending = snapshots(&session);
+    let id = pending[0]["snapshot_id"].as_str().expect("an id");
+    let note = "drystone: note: the pending snapshot could not be deleted";
+    let mut notes = done.stderr.lines().filter(|line| line.starts_with(note));
+    assert!(notes.any(|line| line.contains(id)), "{done:?}");
+}
+
 /// The snapshot is whole by then, and its id is nowhere else.
 #[test]
 fn a_signal_while_waiting_names_the_snapshot_and_keeps_it() {
