@@ -176,6 +176,14 @@ impl Source {
         }
     }
 
+    /// Bytes of a stream that were read so far: at its end, its length. Nothing for another source.
+    pub(crate) fn bytes_streamed(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Disk { .. } => None,
+            Kind::Stream(stream) => Some(stream.bytes_read()),
+        }
+    }
+
     /// Whether the source is still what was opened: [`Error::Unfit`] when its length changed; true when only its time of
     /// modification did. Of a device only the length is known, of a stream nothing.
     pub fn was_modified(&self) -> Result<bool, Error> {

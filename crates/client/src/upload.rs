@@ -110,6 +110,8 @@ pub struct UploadReport {
     pub snapshot: SnapshotId,
     /// Size of its volume.
     pub volume_size: VolumeSize,
+    /// Whether an earlier upload with the same client token had completed it. What that put is not known, and nothing was put now.
+    pub done_before: bool,
     /// Blocks put: moved, by digest, or as zeros.
     pub blocks_put: u32,
     /// The aggregate checksum of these.
@@ -254,7 +256,7 @@ impl Prepared {
         };
         State {
             upload_of: self.source.identity(),
-            endpoint: api.endpoint(),
+            endpoint: api.realm(),
             parent: options.parent.as_ref().map(SnapshotId::to_string),
             volume_gib: self.volume_size.gib(),
             client_token: match &options.client_token {
@@ -309,6 +311,14 @@ impl Prepared {
         };
         let summary = transfer.run(api, cancel).await?;
         let mut warnings = self.warnings;
+        // Whoever writes to a pipe may have died: its end is all that is seen of that here.
+        if let Some(bytes) = self.source.bytes_streamed()
+            && bytes < u64::from(self.volume_size.gib()) * GIB
+        {
+            warnings.push(format!(
+                "the stream ended after {bytes} bytes; the rest of the volume is zeros"
+            ));
+        }
         let source = Arc::clone(&self.source);
         if blocking(move || source.was_modified()).await? {
             warnings.push(
@@ -319,6 +329,7 @@ impl Prepared {
         let report = UploadReport {
             snapshot,
             volume_size: self.volume_size,
+            done_before: false,
             blocks_put: summary.count,
             aggregate: summary.aggregate,
             parent_known_by: self.known_by,
@@ -339,6 +350,7 @@ impl Prepared {
         UploadReport {
             snapshot,
             volume_size: self.volume_size,
+            done_before: true,
             blocks_put: 0,
             aggregate: DigestContext::new().finish(),
             parent_known_by: self.known_by,

@@ -17,6 +17,7 @@ pub(super) struct Stream {
 struct State {
     file: File,
     blocks: u32,
+    bytes: u64,
     ended: bool,
 }
 
@@ -28,6 +29,7 @@ impl Stream {
             state: Mutex::new(State {
                 file,
                 blocks: 0,
+                bytes: 0,
                 ended: false,
             }),
         }
@@ -36,6 +38,12 @@ impl Stream {
     /// For messages: where it comes from.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Bytes that were read so far.
+    pub(super) fn bytes_read(&self) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.bytes
     }
 
     /// Fills a block, the last one up with zeros; false when nothing is left.
@@ -73,6 +81,7 @@ impl Stream {
             )));
         }
         state.blocks += 1;
+        state.bytes += filled as u64;
         buffer[filled..].fill(0);
         Ok(true)
     }

@@ -47,7 +47,7 @@ pub struct UploadArgs {
     #[arg(long, value_name = "ARN", requires = "encrypted")]
     kms_key: Option<String>,
 
-    /// Makes repeats of this upload harmless: the same token is the same snapshot
+    /// Makes repeats of this upload harmless: the same token is the same snapshot, which stays after a failure
     #[arg(long, value_name = "TOKEN")]
     client_token: Option<String>,
 
@@ -83,9 +83,11 @@ pub async fn run(args: UploadArgs) -> anyhow::Result<()> {
         state: args.state_file(&api)?,
         ..options
     };
-    let cleaning_up = match &options.state {
-        Some(_) => "what was sent is kept for --resume",
-        None => "the pending snapshot is deleted",
+    // Once the server was asked to complete the snapshot it stays whatever the options, and the error that follows names it.
+    let cleaning_up = match (&options.state, &options.client_token) {
+        (Some(_), _) => "what was sent is kept for --resume",
+        (None, Some(_)) => "the pending snapshot is kept for a repeat with this client token",
+        (None, None) => "the pending snapshot is deleted, unless it has everything",
     };
     let output = &args.remote.output;
     let (report, took) = with_progress(
@@ -137,7 +139,7 @@ impl UploadArgs {
         };
         let parent = self.parent.as_ref().map_or("", SnapshotId::as_str);
         let source = from_everywhere(&path)?;
-        let about = [&*api.endpoint(), api.region(), &source, parent];
+        let about = [&*api.realm(), &source, parent];
         default_file(&environment(), Kind::Upload, &about).map(Some)
     }
 }
@@ -164,8 +166,9 @@ struct Answer<'a> {
     parent_snapshot_id: Option<&'a str>,
     parent_known_by: Option<&'static str>,
     volume_size: u64,
-    blocks_put: u32,
-    checksum: String,
+    /// Not known when an earlier upload with the same client token had completed it; the checksum neither.
+    blocks_put: Option<u32>,
+    checksum: Option<String>,
     warnings: &'a [String],
     transfer: Transfer,
 }
@@ -189,8 +192,8 @@ fn answer<'a>(
             ParentKnownBy::Reading => Some("reading"),
         },
         volume_size: volume_bytes(report.volume_size),
-        blocks_put: report.blocks_put,
-        checksum: STANDARD.encode(report.aggregate.as_bytes()),
+        blocks_put: (!report.done_before).then_some(report.blocks_put),
+        checksum: (!report.done_before).then(|| STANDARD.encode(report.aggregate.as_bytes())),
         warnings: &report.warnings,
         transfer,
     }
@@ -209,6 +212,7 @@ mod tests {
         let report = UploadReport {
             snapshot: id("snap-0123456789abcdef0"),
             volume_size: VolumeSize::from_gib(1).expect("a size"),
+            done_before: false,
             blocks_put: 3,
             aggregate: Digest::from_bytes([0; 32]),
             parent_known_by: ParentKnownBy::DigestFile,
