@@ -4,6 +4,7 @@
 //! nouns.rs    what the calls take and answer
 //! caller.rs   one attempt of a request, and the attempts of those that are nothing special
 //! blocks.rs   putting and getting blocks, where the special cases are
+//! lost.rs     which blocks a server has lost
 //! answers.rs  answers by themselves, for fuzzing
 //! ```
 
@@ -11,6 +12,7 @@
 pub mod answers;
 mod blocks;
 pub(crate) mod caller;
+mod lost;
 mod nouns;
 
 pub use nouns::{
@@ -21,7 +23,7 @@ pub use nouns::{
 use crate::config::{ApiOptions, Config};
 use crate::flow::Flow;
 use crate::retry::{Again, Failure, judge};
-use crate::transport::{Dial, Endpoint, Sink, Transport, TransportOptions, network};
+use crate::transport::{Dial, Endpoint, Lost, Sink, Transport, TransportOptions, network};
 use crate::{Error, Meter, SnapshotId, ebs, ec2};
 use blocks::Newborn;
 use buffers::BufferPool;
@@ -30,7 +32,7 @@ use caller::Caller;
 use sigv4::Service;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 use types::{BLOCK_BYTES, BlockIndex, Clock, Digest, Random};
 
 /// Buffers beyond those of block requests in flight: being read into, hashed, written.
@@ -53,6 +55,8 @@ struct Inner {
     newborn: Newborn,
     /// Blocks got so far: what tells one lost block from a server that gives none.
     blocks_got: AtomicU64,
+    /// Blocks being got.
+    gets: AtomicUsize,
 }
 
 /// What an [`Api`] is made of.
@@ -120,6 +124,7 @@ impl Api {
             in_flight_max,
             newborn: Newborn::default(),
             blocks_got: AtomicU64::new(0),
+            gets: AtomicUsize::new(0),
         };
         Ok(Api {
             inner: Arc::new(inner),
@@ -141,9 +146,21 @@ impl Api {
         self.inner.in_flight_max
     }
 
-    /// Scheme, host and port of the EBS direct APIs, for messages and state files.
+    /// Scheme, host and port of the EBS direct APIs, for messages.
     pub fn endpoint(&self) -> String {
         self.inner.caller.ebs.label().to_owned()
+    }
+
+    /// Whose snapshots these are, for state files: endpoint with its path, region, and who is asking.
+    pub fn realm(&self) -> String {
+        let Caller {
+            ebs,
+            region,
+            credentials,
+            ..
+        } = &self.inner.caller;
+        let (endpoint, path, holder) = (ebs.label(), ebs.prefix(), credentials.holder());
+        format!("{endpoint}{path} in {region} with {holder}")
     }
 
     /// The region.
@@ -241,7 +258,7 @@ impl Api {
     /// one that is expected. An invalid or expired token is [`Error::Refused`] with reason `INVALID_BLOCK_TOKEN`.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Unreadable`] (5xx for this block in every attempt), [`Error::Refused`], [`Error::Unreachable`].
+    /// [`Error::Corrupt`], [`Error::Unreadable`] (the server has lost this block), [`Error::Refused`], [`Error::Unreachable`].
     pub async fn get_block(
         &self,
         id: &SnapshotId,
@@ -339,7 +356,8 @@ impl Api {
 
     /// Deletes a snapshot in whatever state.
     ///
-    /// An attempt without an answer may have deleted it: that the next one finds nothing is a success then.
+    /// An attempt without an answer may have deleted it: that the next one finds nothing is a success then. One that was started just
+    /// now may not be known everywhere yet, and is asked for again (SPEC 3.13).
     pub async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), Error> {
         let caller = &self.inner.caller;
         let call = ec2::delete_snapshot::call(id);
@@ -356,9 +374,19 @@ impl Api {
                 {
                     return Ok(());
                 }
+                Err(Failure::Refused(refusal))
+                    if ec2::delete_snapshot::is_not_found(&refusal) && self.is_newborn(id) =>
+                {
+                    tries.wait(Again::Failed, Failure::Refused(refusal)).await;
+                    continue;
+                }
                 Err(failure) => failure,
             };
-            may_be_done |= judge(&failure) == Some(Again::Failed);
+            let was_sent = !matches!(
+                failure,
+                Failure::Lost(Lost::Connect(_) | Lost::ConnectTimeout(_) | Lost::Untrusted(_))
+            );
+            may_be_done |= was_sent && judge(&failure) == Some(Again::Failed);
             tries.after(failure).await?;
         }
     }

@@ -116,6 +116,8 @@ pub(crate) struct Scripted {
 #[derive(Default)]
 struct Shared {
     acts: Mutex<VecDeque<Act>>,
+    /// Acts for requests whose target has this in it; those of others are above.
+    acts_by_target: Mutex<HashMap<&'static str, VecDeque<Act>>>,
     asked: Mutex<Vec<Asked>>,
     connections: AtomicUsize,
     /// Connections that ended.
@@ -135,6 +137,35 @@ impl Scripted {
     /// Answers these.
     pub(crate) fn answering(answers: impl IntoIterator<Item = Answer>) -> Scripted {
         Scripted::new(answers.into_iter().map(Act::Answer))
+    }
+
+    /// Answers these to requests whose target has this in it, the last of them again and again.
+    pub(crate) fn by_target(answers: HashMap<&'static str, Vec<Answer>>) -> Scripted {
+        let scripted = Scripted::default();
+        let acts = |answers: Vec<Answer>| answers.into_iter().map(Act::Answer).collect();
+        let answers = answers
+            .into_iter()
+            .map(|(part, answers)| (part, acts(answers)));
+        scripted
+            .shared
+            .acts_by_target
+            .lock()
+            .unwrap()
+            .extend(answers);
+        scripted
+    }
+
+    /// What to do with the next request for this target.
+    fn act(&self, target: &str) -> Option<Act> {
+        let mut by_target = self.shared.acts_by_target.lock().unwrap();
+        let acts = by_target
+            .iter_mut()
+            .find(|(part, _)| target.contains(**part));
+        match acts {
+            Some((_, acts)) if acts.len() == 1 => acts.front().cloned(),
+            Some((_, acts)) => acts.pop_front(),
+            None => self.shared.acts.lock().unwrap().pop_front(),
+        }
     }
 
     /// Refuses so many connections first.
@@ -194,8 +225,7 @@ impl Scripted {
             let Some((mut asked, rest)) = read_head(&mut stream).await? else {
                 return Ok(());
             };
-            let act = self.shared.acts.lock().unwrap().pop_front();
-            let act = act.unwrap_or_else(|| {
+            let act = self.act(&asked.target).unwrap_or_else(|| {
                 Act::Answer(Answer::error(
                     418,
                     "ScriptIsOver",

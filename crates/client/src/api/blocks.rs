@@ -3,8 +3,9 @@
 //! - The server got other data than was hashed: the line damaged it, or this machine's memory did. The data is hashed again before it is
 //!   sent again, and if the digest differs now, the memory did.
 //! - A snapshot just started may not be known everywhere on AWS (SPEC 3.13): for [`NEWBORN`] "does not exist" is asked again.
-//! - A block that fails with 500 in [`UNREADABLE_ATTEMPTS`] attempts while others come is lost on the server.
+//! - A block that fails with 500 may be lost on the server: lost.rs decides.
 
+use super::lost::{Faults, Verdict};
 use super::{GotBlock, Inner, PutByDigest, Started};
 use crate::ebs::{get_snapshot_block, put_snapshot_block};
 use crate::flow::Outcome;
@@ -20,11 +21,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::{BLOCK_BYTES, BlockIndex, Digest};
 
-/// How long a snapshot may be unknown after it was started.
-const NEWBORN: Duration = Duration::from_secs(30);
-
-/// Attempts after which a block that fails while others come is given up.
-const UNREADABLE_ATTEMPTS: u32 = 5;
+/// How long a snapshot may be unknown after it was started (SPEC 3.13).
+const NEWBORN: Duration = Duration::from_secs(130);
 
 /// Snapshots that were started lately by a server that may not know them everywhere yet.
 #[derive(Default)]
@@ -101,7 +99,10 @@ async fn put_data(
         watch.begin();
         let attempt = caller.attempt(&call, Sink::Text).await;
         place.end(outcome(&attempt));
-        caller.meter.add(Counter::Bytes, BLOCK_BYTES as u64);
+        // What went into a connection that broke is not known; where there was an answer, it was all or nearly so.
+        if !matches!(attempt, Err(Failure::Lost(_) | Failure::Unsent(_))) {
+            caller.meter.add(Counter::Bytes, BLOCK_BYTES as u64);
+        }
         let failure = match attempt {
             Ok(answer) if put_snapshot_block::agrees(&answer, &digest) => return Ok(()),
             Ok(_) => Failure::Corrupt("the server computed another checksum".to_owned()),
@@ -211,14 +212,14 @@ async fn get_data(
     let caller = &inner.caller;
     let call = get_snapshot_block::call(id, index, token);
     let mut tries = caller.tries(call.operation, Service::Ebs);
-    let others_got = inner.blocks_got.load(Ordering::Relaxed);
-    let mut only_faults = true;
+    let mut faults = Faults::new(inner, id, index);
     let mut buffer = inner.buffers.take().await;
     let received = |bytes: usize| caller.meter.add(Counter::Bytes, bytes as u64);
     loop {
         inner.flow.pace(BLOCK_BYTES).await;
         let place = inner.flow.admit().await;
         watch.begin();
+        faults.attempt();
         let sink = Sink::Block {
             buffer: &mut buffer,
             received: &received,
@@ -240,28 +241,27 @@ async fn get_data(
             }
             Err(failure) => failure,
         };
-        let fault = fault(&failure).cloned();
-        only_faults &= fault.is_some();
         let was_damaged = matches!(failure, Failure::Corrupt(_));
-        let others_come = inner.blocks_got.load(Ordering::Relaxed) > others_got;
-        let is_lost = only_faults && others_come && tries.failed() + 1 >= UNREADABLE_ATTEMPTS;
-        let next = match is_lost {
-            true => Err(tries.last(failure)),
-            false => tries.after(failure).await,
-        };
-        let Err(error) = next else {
-            continue;
-        };
-        let snapshot = id.clone();
-        return Err(match fault {
-            Some(refusal) if only_faults => Error::Unreadable {
-                snapshot,
-                index,
-                refusal: Box::new(refusal),
+        let verdict = faults.add(fault(&failure), tries.failed() + 1).await;
+        match (verdict, failure) {
+            (Verdict::Lost, Failure::Refused(refusal)) => {
+                return Err(Error::Unreadable {
+                    snapshot: id.clone(),
+                    index,
+                    refusal,
+                });
+            }
+            (Verdict::Again, failure) => tries.wait(Again::Failed, failure).await,
+            (_, failure) => match tries.after(failure).await {
+                Err(Error::Unreachable { .. }) if was_damaged => {
+                    return Err(Error::Corrupt {
+                        snapshot: id.clone(),
+                        index,
+                    });
+                }
+                other => other?,
             },
-            None if was_damaged => Error::Corrupt { snapshot, index },
-            _ => error,
-        });
+        }
     }
 }
 
