@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use types::{Clock, Random, UnixMillis};
 
 /// A difference of clocks that is worth correcting: servers allow for five minutes.
-const SKEW_MIN_MS: i64 = 4 * 60 * 1000;
+const SKEW_MIN_MS: u64 = 4 * 60 * 1000;
 
 /// Errors that a wrong clock can be behind (SPEC 3.16; EC2 says `RequestExpired`).
 const SKEW_CODES: [&str; 6] = [
@@ -106,7 +106,9 @@ impl Caller {
 
     /// Sends a request once; an answer that is an error is a failure.
     pub(crate) async fn attempt(&self, call: &Call, sink: Sink<'_>) -> Result<Answer, Failure> {
-        let outgoing = self.signed(call).await.map_err(Failure::Unsent)?;
+        // Others may correct it while this is on its way.
+        let skew = self.skew.load(Ordering::Relaxed);
+        let outgoing = self.signed(call, skew).await.map_err(Failure::Unsent)?;
         let endpoint = self.endpoint(call.service);
         self.meter.add(Counter::Requests, 1);
         let sent = self.transport.send(endpoint, &outgoing, sink).await;
@@ -116,13 +118,13 @@ impl Caller {
         }
         let refusal = refusal(call, &answer).map_err(Failure::NotTheApi)?;
         let refusal = Box::new(refusal);
-        if SKEW_CODES.contains(&refusal.code.as_str()) && self.correct_clock(&answer) {
+        if SKEW_CODES.contains(&refusal.code.as_str()) && self.was_skewed(skew, &answer) {
             return Err(Failure::Skewed(refusal));
         }
         Err(Failure::Refused(refusal))
     }
 
-    async fn signed(&self, call: &Call) -> Result<Outgoing, Error> {
+    async fn signed(&self, call: &Call, skew: i64) -> Result<Outgoing, Error> {
         let endpoint = self.endpoint(call.service);
         let keys = self.credentials.get(self.clock.as_ref()).await?;
         let mut headers = Transport::headers(endpoint);
@@ -141,7 +143,7 @@ impl Caller {
             query: (!call.query.is_empty()).then_some(call.query.as_str()),
             headers: &headers,
         };
-        let now = self.clock.now() + self.skew.load(Ordering::Relaxed);
+        let now = self.clock.now().saturating_add(skew);
         let signed = signer
             .sign(&head, call.payload, now)
             .map_err(|error| Error::Config(format!("requests cannot be signed: {error}")))?;
@@ -159,20 +161,21 @@ impl Caller {
         })
     }
 
-    /// Allows for the difference between our clock and the server's; whether there is one that was not yet allowed for.
-    fn correct_clock(&self, answer: &Answer) -> bool {
+    /// Whether a request that was signed with this difference between our clock and the server's was signed with a wrong one; what is
+    /// known of it is corrected first.
+    fn was_skewed(&self, signed_with: i64, answer: &Answer) -> bool {
+        let is_off = |skew: i64, known: i64| skew.abs_diff(known) >= SKEW_MIN_MS;
         let date = answer.headers.get(DATE).and_then(|date| date.to_str().ok());
-        let Some(theirs) = date.and_then(http_date) else {
-            return false;
-        };
-        let skew = theirs.saturating_sub(self.clock.now());
-        let known = self.skew.load(Ordering::Relaxed);
-        if skew.saturating_sub(known).saturating_abs() < SKEW_MIN_MS {
-            return false;
+        let theirs = date.and_then(http_date);
+        let skew = theirs.map(|theirs| theirs.saturating_sub(self.clock.now()));
+        if let Some(skew) = skew.filter(|skew| is_off(*skew, signed_with)) {
+            if is_off(skew, self.skew.swap(skew, Ordering::Relaxed)) {
+                tracing::warn!(skew_ms = skew, "the clock of this machine is wrong");
+            }
+            return true;
         }
-        tracing::warn!(skew_ms = skew, "the clock of this machine is wrong");
-        self.skew.store(skew, Ordering::Relaxed);
-        true
+        // The server's word of now comes before what another answer said.
+        skew.is_none() && is_off(self.skew.load(Ordering::Relaxed), signed_with)
     }
 }
 

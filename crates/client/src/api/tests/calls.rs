@@ -200,6 +200,28 @@ async fn a_clock_that_is_off_is_allowed_for() {
     assert!(reading.requests <= 10);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_off_is_allowed_for_by_all_that_were_on_their_way() {
+    let wrong = Answer::error(403, "InvalidSignatureException", None, "Signature expired");
+    // Each is signed before the first answer comes; one of them has no time in it.
+    let dated = wrong.clone().with("Date", "Fri, 25 Sep 2026 13:00:00 GMT");
+    let mut answers = vec![dated; 7];
+    answers.push(wrong);
+    answers.extend(vec![empty_page(); 8]);
+    let acts = answers.into_iter();
+    let acts = acts.map(|answer| Act::Slowly(answer, 4_096, Duration::from_millis(1)));
+    let server = Scripted::new(acts);
+    let api = api(&server);
+    let lists = (0..8).map(|_| list(&api));
+    for result in futures_util::future::join_all(lists).await {
+        assert!(result.is_ok(), "{result:?}");
+    }
+    let asked = server.asked();
+    let late = |asked: &crate::testing::Asked| asked.header("x-amz-date") == "20260925T130000Z";
+    let late: Vec<_> = asked.iter().map(late).collect();
+    assert_eq!(late, [[false; 8], [true; 8]].concat());
+}
+
 fn xml(text: &str) -> Answer {
     Answer::new(200, text).with("Content-Type", "text/xml;charset=UTF-8")
 }
@@ -230,6 +252,13 @@ async fn a_delete_without_an_answer_may_have_been_one() {
             false,
         ),
     ];
+    // What was not even sent has not been done.
+    let server = Scripted::new([gone()]).refusing(1);
+    let result = api(&server).delete_snapshot(&id()).await;
+    assert!(
+        is_refused(&result, "InvalidSnapshot.NotFound"),
+        "{result:?}"
+    );
     for (acts, is_done) in cases {
         let server = Scripted::new(acts.clone());
         let api = api(&server);
@@ -245,6 +274,20 @@ async fn a_delete_without_an_answer_may_have_been_one() {
             ),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_just_started_is_deleted_once_it_is_known() {
+    let started = Answer::new(201, r#"{"SnapshotId":"snap-0123456789abcdef0"}"#);
+    let unknown = || ec2_error(400, "InvalidSnapshot.NotFound");
+    let mut answers = vec![started];
+    answers.extend(vec![unknown(); 11]);
+    answers.push(xml(DELETED));
+    let server = Scripted::answering(answers);
+    let api = api(&server);
+    api.start_snapshot(&start()).await.unwrap();
+    api.delete_snapshot(&id()).await.unwrap();
+    assert_eq!(server.asked().len(), 13);
 }
 
 #[tokio::test(start_paused = true)]
