@@ -11,6 +11,12 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest time between two questions: those of AWS are throttled for all tools of an account together.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
+/// How often in a row AWS must say that a snapshot is completed, because it flickers (SPEC 3.13).
+const COMPLETED_MIN: u32 = 3;
+
+/// Time between these.
+const PAUSE_COMPLETED: Duration = Duration::from_secs(2);
+
 /// Waits until a snapshot is completed, however long that takes, and answers its description.
 ///
 /// # Errors
@@ -21,17 +27,30 @@ pub async fn wait_until_completed(
     cancel: impl Future<Output = ()> + Send,
 ) -> Result<Description, Error> {
     let mut cancel = pin!(cancel);
-    let mut pause = PAUSE_FIRST;
+    let (mut pause, mut completed) = (PAUSE_FIRST, 0);
     loop {
         let described = tokio::select! {
             described = describe(api, id) => described?,
             () = &mut cancel => return Err(Error::Interrupted),
         };
-        if let Some(done) = settled(described)? {
-            return Ok(done);
-        }
+        let next = match settled(described)? {
+            Some(done) => {
+                completed += 1;
+                // A server of ours, which is one that tells lineage, says it once and for all.
+                if done.lineage.is_some() || completed >= COMPLETED_MIN {
+                    return Ok(done);
+                }
+                PAUSE_COMPLETED
+            }
+            None => {
+                completed = 0;
+                let next = pause;
+                pause = (pause * 2).min(PAUSE_MAX);
+                next
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            () = tokio::time::sleep(next) => {}
             () = &mut cancel => return Err(Error::Interrupted),
         }
     }
@@ -88,6 +107,33 @@ fn settled(description: Description) -> Result<Option<Description>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Answer, Scripted, api};
+
+    /// How often a server is asked that says these one after the other.
+    async fn polls(states: &[&str], extensions: &str) -> usize {
+        let answers = states.iter().map(|state| {
+            let text = format!(
+                "<DescribeSnapshotsResponse><snapshotSet><item><snapshotId>snap-01</snapshotId>\
+                 <status>{state}</status><drystone/></item></snapshotSet></DescribeSnapshotsResponse>"
+            );
+            Answer::new(200, text)
+                .with("Content-Type", "text/xml;charset=UTF-8")
+                .with("x-drystone-extensions", extensions)
+        });
+        let server = Scripted::answering(answers);
+        let id = "snap-01".parse().unwrap();
+        let done = wait_until_completed(&api(&server), &id, std::future::pending()).await;
+        assert_eq!(done.unwrap().state, SnapshotState::Completed);
+        server.asked().len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn completed_is_believed_when_it_stays_so() {
+        let (done, pending) = ("completed", "pending");
+        let flickering = [pending, done, done, pending, done, done, done, done];
+        assert_eq!(polls(&flickering, "").await, 7);
+        assert_eq!(polls(&[pending, done], "lineage").await, 2);
+    }
 
     fn description(state: SnapshotState) -> Description {
         Description {
