@@ -3,6 +3,7 @@
 mod base;
 mod damaged;
 mod faults;
+mod harmless;
 mod images;
 mod plain;
 mod resume;

@@ -5,7 +5,7 @@ use super::{api, options, run};
 use crate::damage::{flip_a_bit, segments};
 use crate::server::{Place, Server, Signal};
 use crate::snapshots::{Client, content};
-use client::download::DownloadOptions;
+use client::download::{Base, DownloadOptions};
 use client::source::{Extent, SourcePath};
 use client::verify::{VerifyOptions, verify};
 use client::{Counter, Error, SnapshotId};
@@ -78,6 +78,39 @@ async fn what_is_good_is_written_and_what_is_lost_is_listed() {
     assert_eq!((report.compared, report.differing), (6, 0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_stays_as_the_base_has_it() {
+    let place = Place::new();
+    let (server, snapshot) = damaged(&place);
+    let api = api(&place, &server);
+    let base = place.path().join("old.img");
+    let older = Image((1..12).map(|index| (index, 70)).collect());
+    older.write(&base);
+    for target in [&place.path().join("new.img"), &base] {
+        let onto_base = DownloadOptions {
+            base: Some(Base {
+                path: base.clone(),
+                snapshot: snapshot.clone(),
+                digests: None,
+                trust: false,
+            }),
+            keep_going: true,
+            ..options(&snapshot, target)
+        };
+        let report = run(&api, &onto_base).await.expect("done");
+        assert_eq!(report.bad, [Extent { start: 3, count: 2 }]);
+        let disk = fs::read(target).expect("readable");
+        for (index, block) in (0..).zip(disk.chunks(BLOCK_BYTES).take(16)) {
+            let good = match index {
+                3 | 4 => block == seeded(70),
+                1..9 => block == content(index),
+                _ => block.iter().all(|byte| *byte == 0),
+            };
+            assert!(good, "block {index}");
+        }
+    }
+}
+
 /// Flips a bit in the pages that list a block with this content.
 fn flip_a_bit_of_the_listing(place: &Place, seed: u64) {
     let digest = Digest::of(&seeded(seed));
@@ -136,4 +169,24 @@ async fn blocks_that_are_no_longer_listed_are_a_range_that_is_lost() {
     let mut rest = image;
     rest.0.retain(|index, _| !(250..384).contains(index));
     rest.check(&target);
+
+    // A base keeps what it has there.
+    let base = place.path().join("old.img");
+    Image([(2, 80), (300, 81)].into()).write(&base);
+    let in_place = DownloadOptions {
+        base: Some(Base {
+            path: base.clone(),
+            snapshot: snapshot.clone(),
+            digests: None,
+            trust: false,
+        }),
+        ..options(&snapshot, &base)
+    };
+    let going_on = DownloadOptions {
+        keep_going: true,
+        ..in_place
+    };
+    let report = run(&api, &going_on).await.expect("done");
+    assert_eq!(report.bad, [lost]);
+    rest.with([(300, 81)]).check(&base);
 }
