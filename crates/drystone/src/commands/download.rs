@@ -11,7 +11,7 @@ use anyhow::bail;
 use clap::Args;
 use client::SnapshotId;
 use client::api::Api;
-use client::download::{Base, DownloadOptions, DownloadReport, download};
+use client::download::{Base, DownloadOptions, DownloadReport, Left, download};
 use client::source::Extent;
 use client::target::TargetPath;
 use serde::Serialize;
@@ -54,7 +54,8 @@ pub struct DownloadArgs {
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
 
-    /// Go on past blocks that the server has lost; they are named at the end, and the exit code is 4
+    /// Go on past blocks that the server has lost: they become zeros, or stay as --base has them; they are named at the end, and
+    /// the exit code is 4
     #[arg(long)]
     keep_going: bool,
 
@@ -74,11 +75,11 @@ pub async fn run(args: DownloadArgs) -> anyhow::Result<()> {
         state: args.state_file(&api)?,
         ..options
     };
-    let cleaning_up = match (&options.target, &options.state, &options.base) {
-        (TargetPath::Stdout, _, _) => "what was written is not complete",
-        (_, Some(_), _) => "what was received is kept for --resume",
-        (_, None, Some(base)) if base.path == args.target => "the target is neither old nor new",
-        (_, None, _) => "what was received is removed",
+    let cleaning_up = match options.left_by_interruption() {
+        Left::Stream => "what was written is not complete",
+        Left::State => "what was received is kept for --resume",
+        Left::Mixture => "the target is neither old nor new",
+        Left::Nothing => "what was received is removed",
     };
     let output = &args.remote.output;
     let (report, took) = with_progress(

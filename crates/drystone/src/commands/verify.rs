@@ -56,13 +56,22 @@ pub async fn run(args: VerifyArgs) -> anyhow::Result<()> {
         }
         false => print(&table(&args, &report))?,
     }
+    ending(&args, &report)
+}
+
+/// The exit code, and its reason. That data is lost is the worse news: it decides where blocks differ as well, and both are said.
+fn ending(args: &VerifyArgs, report: &VerifyReport) -> anyhow::Result<()> {
     if report.differing > 0 {
-        bail!(Differences(format!(
+        let text = format!(
             "{} of {} differ from {}",
             counted(report.differing, "block"),
             args.target.display(),
             args.snapshot
-        )));
+        );
+        if report.bad.is_empty() {
+            bail!(Differences(text));
+        }
+        eprintln!("drystone: {text}");
     }
     lost(&args.snapshot, &report.bad, report.cut)
 }
@@ -135,6 +144,7 @@ fn answer<'a>(args: &'a VerifyArgs, report: &VerifyReport, transfer: Transfer) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::DataInDanger;
     use super::*;
     use clap::Parser;
     use client::Reading;
@@ -184,6 +194,25 @@ mod tests {
             "transfer": serde_json::to_value(transfer).expect("JSON"),
         });
         assert_eq!(found.expect("JSON"), shape);
+    }
+
+    #[test]
+    fn lost_data_decides_the_exit_code() {
+        let (both, args) = (report(), args());
+        let error = ending(&args, &both).expect_err("not the same");
+        assert!(error.is::<DataInDanger>());
+        let differs = VerifyReport {
+            bad: Vec::new(),
+            ..both
+        };
+        let error = ending(&args, &differs).expect_err("not the same");
+        assert!(error.is::<Differences>());
+        let same = VerifyReport {
+            differing: 0,
+            extents: Vec::new(),
+            ..differs
+        };
+        assert!(ending(&args, &same).is_ok());
     }
 
     #[test]
