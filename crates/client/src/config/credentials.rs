@@ -6,7 +6,8 @@
 //! Invariants
 //! - Keys are fetched by one caller at a time. The others go on with the keys at hand as long as these are valid, and get what
 //!   that one got, keys or error, where none are.
-//! - No `Debug`, message or log line shows a secret key or a session token; both are wiped when dropped.
+//! - No `Debug`, message or log line shows a secret key or a session token; both are wiped here when dropped. What the environment and
+//!   the files said stays in memory as text, as it does in the process's own environment.
 
 use super::elsewhere::Elsewhere;
 use super::endpoints::Settings;
@@ -16,6 +17,7 @@ use sigv4::{AccessKeyId, SecretKey};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use types::{Clock, UnixMillis};
 use zeroize::Zeroizing;
 
@@ -26,6 +28,9 @@ const REFRESH_BEFORE_MS: i64 = 5 * 60 * 1000;
 /// Shortest time between two attempts to fetch while the keys at hand are valid, in milliseconds: a source that gives keys of
 /// a few minutes, or that is down, is not asked for every block.
 const REFRESH_PAUSE_MS: i64 = 30 * 1000;
+
+/// Longest time for keys to be fetched from AWS; programs have a limit of their own.
+const ELSEWHERE_MAX: Duration = Duration::from_secs(60);
 
 /// What signs requests. Equal `Arc`s of these hold the same keys, so that a signer can be kept until the keys change.
 #[derive(Clone)]
@@ -162,6 +167,8 @@ fn pair<'a>(
 #[derive(Clone)]
 pub struct Credentials {
     inner: Arc<Inner>,
+    /// The profile of keys that change.
+    profile: Option<Arc<str>>,
 }
 
 struct Inner {
@@ -215,6 +222,26 @@ impl Credentials {
                 ended: AtomicU64::new(0),
                 fetching: tokio::sync::Mutex::new(None),
             }),
+            profile: None,
+        }
+    }
+
+    /// The same, of this profile.
+    pub(super) fn of_profile(self, profile: &str) -> Credentials {
+        Credentials {
+            profile: Some(profile.into()),
+            ..self
+        }
+    }
+
+    /// Who has them, as far as that can be told without asking: the access key, or, where keys come and go, the profile.
+    pub(crate) fn holder(&self) -> String {
+        match (&self.inner.source, &self.profile) {
+            (Source::Fixed(keys), _) if keys.session_token.is_none() => {
+                format!("access key {}", keys.access_key_id)
+            }
+            (_, Some(profile)) => format!("profile {profile}"),
+            (_, None) => "temporary credentials".to_owned(),
         }
     }
 
@@ -284,7 +311,13 @@ impl Credentials {
     async fn fetch(&self) -> Result<Fetched, String> {
         match &self.inner.source {
             Source::Process(process) => process.run().await,
-            Source::Elsewhere(elsewhere) => elsewhere.fetch().await,
+            // What may be asked there has no limit of its own in all of its parts.
+            Source::Elsewhere(elsewhere) => tokio::time::timeout(ELSEWHERE_MAX, elsewhere.fetch())
+                .await
+                .unwrap_or_else(|_| {
+                    let secs = ELSEWHERE_MAX.as_secs();
+                    Err(format!("AWS gave no credentials within {secs} seconds"))
+                }),
             // Answered before; these never expire.
             Source::Fixed(keys) => Ok(Fetched {
                 keys: SigningKeys::clone(keys),
