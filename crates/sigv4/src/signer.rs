@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::hmac;
 use std::fmt;
 use types::{Digest, DigestContext, UnixMillis};
+use zeroize::Zeroizing;
 
 /// Headers that are never signed: they change on the way, or say nothing that matters (SPEC 4.4).
 const NEVER_SIGNED: [&str; 5] = [
@@ -36,7 +37,10 @@ pub struct SignerOptions {
 /// Makes signatures with one access key.
 #[derive(Clone)]
 pub struct Signer {
+    /// Without the session token.
     options: SignerOptions,
+    /// Wiped when dropped.
+    session_token: Option<Zeroizing<String>>,
 }
 
 /// What a signature adds to a request.
@@ -50,8 +54,11 @@ pub struct Signed {
 
 impl Signer {
     /// A signer with this key.
-    pub fn new(options: SignerOptions) -> Signer {
-        Signer { options }
+    pub fn new(mut options: SignerOptions) -> Signer {
+        Signer {
+            session_token: options.session_token.take().map(Zeroizing::new),
+            options,
+        }
     }
 
     /// Signs a request with all its headers, `host` among them. The answer's headers replace those of the same names.
@@ -82,7 +89,7 @@ impl Signer {
             HeaderName::from_static("x-amz-date"),
             value("date", timestamp.text())?,
         )];
-        if let Some(token) = &self.options.session_token {
+        if let Some(token) = &self.session_token {
             let mut token = value("session token", token)?;
             token.set_sensitive(true);
             added.push((HeaderName::from_static("x-amz-security-token"), token));
@@ -156,7 +163,7 @@ impl Signer {
              &X-Amz-SignedHeaders={signed_headers}",
             timestamp.text()
         ));
-        if let Some(token) = &self.options.session_token {
+        if let Some(token) = &self.session_token {
             query.push_str("&X-Amz-Security-Token=");
             query.push_str(&canonical::encoded(token.as_bytes()));
         }
