@@ -80,7 +80,8 @@ impl Api {
     /// [`Error::Config`]: certificates cannot be read, or an endpoint is none.
     pub fn new(parts: ApiParts) -> Result<Api, Error> {
         let config = &parts.config;
-        let tls = [&config.ebs, &config.ec2, &config.sts]
+        // Most commands never call STS.
+        let tls = [&config.ebs, &config.ec2]
             .into_iter()
             .any(|url| url.scheme_str() == Some("https"));
         let dial = network(tls, config.ca_bundle.as_deref())?;

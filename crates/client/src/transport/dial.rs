@@ -8,27 +8,51 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
-use tokio::net::TcpStream;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 /// What makes connections: the network, or what a test puts in its place.
 pub(crate) type Dial =
     Arc<dyn Fn(Origin) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
 
-/// Connections over the network.
+/// Longest time for one address of a host, unless it is the last one: packets to some vanish where another answers.
+const ADDRESS_MAX: Duration = Duration::from_secs(2);
+
+/// Connections over the network. TLS is set up at once if it is `needed`, else when a server is first called that wants it.
 ///
 /// # Errors
 /// [`Error::Config`]: TLS is needed, and there are no certificates to trust.
-pub(crate) fn network(tls: bool, ca_bundle: Option<&Path>) -> Result<Dial, Error> {
-    let connector = match tls {
-        true => Some(connector(ca_bundle)?),
-        false => None,
-    };
+pub(crate) fn network(needed: bool, ca_bundle: Option<&Path>) -> Result<Dial, Error> {
+    let tls = Arc::new(Tls {
+        ca_bundle: ca_bundle.map(Path::to_owned),
+        connector: OnceLock::new(),
+    });
+    if needed {
+        tls.connector()?;
+    }
     Ok(Arc::new(move |origin| {
-        Box::pin(connect(connector.clone(), origin))
+        Box::pin(connect(Arc::clone(&tls), origin))
     }))
+}
+
+struct Tls {
+    ca_bundle: Option<PathBuf>,
+    connector: OnceLock<TlsConnector>,
+}
+
+impl Tls {
+    fn connector(&self) -> Result<TlsConnector, Error> {
+        if let Some(connector) = self.connector.get() {
+            return Ok(connector.clone());
+        }
+        let connector = connector(self.ca_bundle.as_deref())?;
+        Ok(self.connector.get_or_init(|| connector).clone())
+    }
 }
 
 /// Whether a server's certificate is not to be trusted: it will not be the next time either.
@@ -37,16 +61,47 @@ pub(crate) fn is_untrusted(error: &io::Error) -> bool {
     matches!(source, Some(rustls::Error::InvalidCertificate(_)))
 }
 
-async fn connect(connector: Option<TlsConnector>, origin: Origin) -> io::Result<Box<dyn Stream>> {
-    let stream = TcpStream::connect((origin.host.as_str(), origin.port)).await?;
+async fn connect(tls: Arc<Tls>, origin: Origin) -> io::Result<Box<dyn Stream>> {
+    let found = lookup_host((origin.host.as_str(), origin.port)).await?;
+    let stream = connect_to_any(&in_turns(found)).await?;
     stream.set_nodelay(true)?;
     if !origin.tls {
         return Ok(Box::new(stream));
     }
-    let connector = connector.ok_or_else(|| io::Error::other("there is no TLS here"))?;
+    let connector = tls.connector().map_err(io::Error::other)?;
     let name = ServerName::try_from(origin.host)
         .map_err(|_| io::Error::other("no certificate can be for such a host"))?;
     Ok(Box::new(connector.connect(name, stream).await?))
+}
+
+/// A connection to the first that answers. The limit of the last one is that of the whole.
+async fn connect_to_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let Some((last, others)) = addresses.split_last() else {
+        return Err(io::Error::other("the host has no address"));
+    };
+    for address in others {
+        if let Ok(Ok(stream)) = timeout(ADDRESS_MAX, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    TcpStream::connect(last).await
+}
+
+/// Addresses of both families in turns, that of the first first: where one family leads nowhere, the next address is of the other.
+fn in_turns(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut addresses = addresses.peekable();
+    let is_first_ipv4 = addresses.peek().is_some_and(SocketAddr::is_ipv4);
+    let (first, other): (Vec<_>, Vec<_>) =
+        addresses.partition(|address| address.is_ipv4() == is_first_ipv4);
+    let mut turns = Vec::with_capacity(first.len() + other.len());
+    let (mut first, mut other) = (first.into_iter(), other.into_iter());
+    loop {
+        let turn = [first.next(), other.next()];
+        if turn == [None, None] {
+            return turns;
+        }
+        turns.extend(turn.into_iter().flatten());
+    }
 }
 
 /// HTTP/1.1 alone is spoken, so that nothing is negotiated.

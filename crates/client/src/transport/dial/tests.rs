@@ -97,3 +97,30 @@ fn certificates_that_cannot_be_used_are_told() {
     }
     assert!(network(false, Some(&testdata("absent.pem"))).is_ok());
 }
+
+#[test]
+fn families_of_addresses_take_turns() {
+    let check = |given: &[&str], expected: &[&str]| {
+        let given = given.iter().map(|address| address.parse().unwrap());
+        let found = in_turns(given).into_iter();
+        let found: Vec<_> = found.map(|address| address.to_string()).collect();
+        assert_eq!(found, expected);
+    };
+    let (a, b, c) = ("[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1");
+    check(&[a, b, c], &[a, c, b]);
+    check(&[c, a, b], &[c, a, b]);
+    check(&[a, b], &[a, b]);
+    check(&[], &[]);
+}
+
+#[tokio::test]
+async fn an_address_that_refuses_is_passed_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let good = listener.local_addr().unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refusing = gone.local_addr().unwrap();
+    drop(gone);
+    assert!(connect_to_any(&[refusing, good]).await.is_ok());
+    assert!(connect_to_any(&[refusing]).await.is_err());
+    assert!(connect_to_any(&[]).await.is_err());
+}
