@@ -48,9 +48,11 @@ fn checksum_header(digest: &Digest) -> (HeaderName, HeaderValue) {
     (CHECKSUM, value)
 }
 
-/// Asks for these extensions.
-fn asking(extensions: &'static str) -> (HeaderName, HeaderValue) {
-    (EXTENSIONS, HeaderValue::from_static(extensions))
+/// Asks for every extension.
+fn asking() -> (HeaderName, HeaderValue) {
+    let names = Extension::ALL.map(Extension::name).join(", ");
+    let names = HeaderValue::try_from(names).expect("names are plain ASCII");
+    (EXTENSIONS, names)
 }
 
 /// The extensions that an answer offers.

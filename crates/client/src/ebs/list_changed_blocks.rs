@@ -23,7 +23,7 @@ pub(crate) fn call(first: &SnapshotId, second: &SnapshotId, start: &PageStart) -
             "firstSnapshotId={first}&{}",
             listing::query(start, super::MAX_RESULTS)
         ),
-        headers: vec![asking("block-checksums, put-by-digest, lineage")],
+        headers: vec![asking()],
         body: Bytes::new(),
         payload: PayloadHash::Digest(Digest::of(b"")),
         is_idempotent: true,

@@ -20,7 +20,7 @@ pub(crate) fn call(id: &SnapshotId, start: &PageStart, max_results: u32) -> Call
         method: Method::GET,
         path: format!("/snapshots/{id}/blocks"),
         query: listing::query(start, max_results),
-        headers: vec![asking("block-checksums, put-by-digest, lineage")],
+        headers: vec![asking()],
         body: Bytes::new(),
         payload: PayloadHash::Digest(Digest::of(b"")),
         is_idempotent: true,

@@ -64,7 +64,7 @@ pub(crate) fn call(request: &StartSnapshot) -> Call {
         query: String::new(),
         headers: vec![
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-            asking("block-checksums, put-by-digest, lineage"),
+            asking(),
         ],
         payload: PayloadHash::Digest(Digest::of(&body)),
         is_idempotent: true,

@@ -51,7 +51,7 @@ fn asked(form: Form) -> Call {
     let mut call = form.call("DescribeSnapshots", Service::Ec2);
     call.headers.push((
         HeaderName::from_static(Extension::HEADER),
-        HeaderValue::from_static("lineage"),
+        HeaderValue::from_static(Extension::Lineage.name()),
     ));
     call
 }
