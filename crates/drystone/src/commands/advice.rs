@@ -19,7 +19,14 @@ pub fn printable(text: &str) -> String {
 fn what_next(error: &Error) -> Option<&'static str> {
     match error {
         Error::Refused(refusal) => refused(refusal),
-        Error::Unreachable { .. } => Some(
+        Error::Unreachable {
+            refusal: Some(refusal),
+            ..
+        } => Some(match refusal.status {
+            500..=599 => "a server is there, but it fails: its log may say why; try again later",
+            _ => "the server has too much to do: try again later, or with a smaller --in-flight",
+        }),
+        Error::Unreachable { refusal: None, .. } => Some(
             "is a server running there? `drystone serve` starts one, --endpoint-url or AWS_ENDPOINT_URL says where",
         ),
         Error::NotTheApi { .. } => {
@@ -68,13 +75,19 @@ fn refused(refusal: &Refusal) -> Option<&'static str> {
         "UNRELATED_SNAPSHOTS" => {
             Some("this server compares only snapshots of which one descends from the other")
         }
-        "InvalidSnapshotID.Malformed" | "INVALID_SNAPSHOT_ID" => {
+        // Its other meanings, such as a snapshot that is completed, are in the message.
+        "INVALID_SNAPSHOT_ID" if refusal.message.contains("is not complete") => {
+            Some("`drystone wait` ends when it is")
+        }
+        "InvalidSnapshotID.Malformed" => {
             Some("ids look like snap-0123456789abcdef0; `drystone ls` lists them")
         }
         "InvalidSnapshot.InUse" => Some("an image is made of it: deregister that first"),
-        "ServiceQuotaExceededException"
-        | "CONCURRENT_SNAPSHOT_LIMIT_EXCEEDED" => {
+        "ConcurrentLimitExceededException" => {
             Some("too many snapshots are pending: complete some, or delete them with `drystone rm`")
+        }
+        "ServiceQuotaExceededException" => {
+            Some("a quota is used up: delete what is not needed with `drystone rm`")
         }
         _ => None,
     })
@@ -121,6 +134,52 @@ mod tests {
         };
         check(&unreachable, "http://127.0.0.1:9");
         check(&unreachable, "--endpoint-url");
+    }
+
+    #[test]
+    fn a_server_that_answered_is_running() {
+        let check = |status, word: &str| {
+            let Error::Refused(mut refusal) = refusal("Strange", None) else {
+                panic!("it is one");
+            };
+            refusal.status = status;
+            let text = told(&Error::Unreachable {
+                operation: "PutSnapshotBlock",
+                endpoint: "http://127.0.0.1:9".to_owned(),
+                attempts: 10,
+                reason: refusal.to_string(),
+                refusal: Some(refusal),
+            });
+            assert!(
+                text.contains(word) && !text.contains("running there"),
+                "{text}"
+            );
+        };
+        check(400, "--in-flight");
+        check(500, "its log");
+        check(503, "its log");
+    }
+
+    #[test]
+    fn snapshots_in_a_wrong_state_have_no_wrong_id() {
+        let mut parent = refusal("ValidationException", Some("INVALID_SNAPSHOT_ID"));
+        assert!(!told(&parent).contains("look like"));
+        if let Error::Refused(refusal) = &mut parent {
+            refusal.message = "Source snapshot (snap-1) is not complete.".to_owned();
+        }
+        assert!(told(&parent).contains("`drystone wait`"));
+        let many = refusal("ConcurrentLimitExceededException", None);
+        assert!(told(&many).contains("too many snapshots are pending"));
+    }
+
+    #[test]
+    fn terminals_are_told_nothing_by_servers() {
+        let failed = Error::SnapshotFailed {
+            snapshot: "snap-1".parse().expect("an id"),
+            state: "error".to_owned(),
+            message: Some("\x1b]0;x\x07\u{9b}2J".to_owned()),
+        };
+        assert!(!told(&failed).contains(char::is_control));
     }
 
     #[test]

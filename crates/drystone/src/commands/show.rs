@@ -1,5 +1,6 @@
 //! `drystone show`: all that a server tells of one snapshot.
 
+use super::advice::printable;
 use super::answers::Snapshot;
 use super::figures::bytes;
 use super::remote::{RemoteArgs, snapshot};
@@ -35,10 +36,10 @@ pub async fn run(args: ShowArgs) -> anyhow::Result<()> {
     }
 }
 
-/// A line for each thing that is known.
+/// A line for each thing that is known; what others wrote is printed without what terminals obey.
 fn lines(snapshot: &Snapshot) -> String {
     let size = |count: Option<u64>| count.map(|count| format!("{} ({count} bytes)", bytes(count)));
-    let text = |word: &Option<String>| word.clone();
+    let text = |word: &Option<String>| word.as_deref().map(printable);
     let state = match &snapshot.state_message {
         Some(message) => format!("{}: {message}", snapshot.state),
         None => snapshot.state.clone(),
@@ -46,22 +47,22 @@ fn lines(snapshot: &Snapshot) -> String {
     let tags: Vec<String> = snapshot
         .tags
         .iter()
-        .map(|(key, value)| format!("{key}={value}"))
+        .map(|(key, value)| printable(&format!("{key}={value}")))
         .collect();
     let nothing = |words: String| Some(words).filter(|words| !words.is_empty());
     let encryption = match (&snapshot.kms_key_arn, snapshot.encrypted) {
-        (Some(key), _) => format!("with {key}"),
+        (Some(key), _) => format!("with {}", printable(key)),
         (None, true) => "yes".to_owned(),
         (None, false) => "no".to_owned(),
     };
     [
         ("snapshot", Some(snapshot.snapshot_id.clone())),
-        ("state", Some(state)),
+        ("state", Some(printable(&state))),
         ("progress", text(&snapshot.progress)),
-        ("description", nothing(snapshot.description.clone())),
+        ("description", nothing(printable(&snapshot.description))),
         ("started", text(&snapshot.start_time)),
         ("completed", text(&snapshot.completion_time)),
-        ("owner", Some(snapshot.owner_id.clone())),
+        ("owner", Some(printable(&snapshot.owner_id))),
         ("size", size(snapshot.volume_size)),
         ("data", size(snapshot.full_bytes)),
         ("unique", size(snapshot.unique_bytes)),
@@ -86,7 +87,7 @@ mod tests {
         let snapshot = Snapshot {
             snapshot_id: "snap-1".to_owned(),
             state: "error".to_owned(),
-            state_message: Some("too few blocks".to_owned()),
+            state_message: Some("too few\x1bblocks".to_owned()),
             progress: None,
             start_time: Some("2026-11-18T15:46:40.000Z".to_owned()),
             completion_time: None,
@@ -101,7 +102,7 @@ mod tests {
             root_digest: None,
             encrypted: false,
             kms_key_arn: None,
-            tags: [("a", "1"), ("b", "2")]
+            tags: [("a", "1"), ("b", "\n2")]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
         };
@@ -114,7 +115,7 @@ mod tests {
              size         8.0 GiB (8589934592 bytes)\n\
              encrypted    no\n\
              tags         a=1\n\
-             \x20            b=2\n"
+             \x20            b= 2\n"
         );
     }
 }
