@@ -53,14 +53,18 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<()> {
         false => args.format,
     };
     let mut listing = Listing::new(format, BufWriter::new(stdout()));
-    let (totals, _) = with_progress(
+    let ((totals, volume), _) = with_progress(
         Wording::DIFF,
         api.meter(),
         &args.remote.output,
         "the answer is not complete",
         async |cancel| {
             let mut each = |extent| listing.extent(extent);
-            let work = diff(&api, &args.first, &args.second, &mut each);
+            let work = async {
+                let totals = diff(&api, &args.first, &args.second, &mut each).await?;
+                let volume = volume(&api, &args.second, &totals).await?;
+                Ok((totals, volume))
+            };
             tokio::select! {
                 done = work => done,
                 () = cancel => Err(client::Error::Interrupted),
@@ -68,7 +72,6 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<()> {
         },
     )
     .await?;
-    let volume = volume(&api, &args.second, &totals).await?;
     listing.end(&args.first, &args.second, &totals, volume)?;
     Ok(())
 }
