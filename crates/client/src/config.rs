@@ -153,7 +153,8 @@ impl Config {
             sts: settings.endpoint(Service::Sts)?,
             region: region.as_str().to_owned(),
             ca_bundle: ca_bundle(environment, options, &profile),
-            credentials: Credentials::from_source(Source::find(&settings)?),
+            credentials: Credentials::from_source(Source::find(&settings)?)
+                .of_profile(profile.name()),
         })
     }
 }

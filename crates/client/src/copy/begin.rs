@@ -102,7 +102,7 @@ fn new_state(to: &Api, options: &CopyOptions, prepared: &Prepared) -> State {
     let parent = prepared.parent.as_ref();
     State {
         copy_of: prepared.copy_of.clone(),
-        endpoint: to.endpoint(),
+        endpoint: to.realm(),
         parents: parent.map(|(here, there)| (here.to_string(), there.to_string())),
         client_token: random_token(to),
         timeout_minutes: match options.state {

@@ -57,7 +57,7 @@ impl About {
         };
         Ok(About {
             kind: Kind::Download,
-            endpoint: api.endpoint(),
+            endpoint: api.realm(),
             snapshot: options.snapshot.to_string(),
             volume_gib: volume_size.gib(),
             target,

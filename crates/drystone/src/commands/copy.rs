@@ -186,13 +186,7 @@ impl CopyArgs {
         if self.state.is_some() || !self.resume {
             return Ok(self.state.clone());
         }
-        let about = [
-            &*from.endpoint(),
-            from.region(),
-            self.snapshot.as_str(),
-            &*to.endpoint(),
-            to.region(),
-        ];
+        let about = [&*from.realm(), self.snapshot.as_str(), &*to.realm()];
         default_file(environment, Kind::Copy, &about).map(Some)
     }
 }

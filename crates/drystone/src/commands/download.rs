@@ -133,12 +133,7 @@ impl DownloadArgs {
             return Ok(self.state.clone());
         }
         let target = from_everywhere(&self.target)?;
-        let about = [
-            &*api.endpoint(),
-            api.region(),
-            self.snapshot.as_str(),
-            &target,
-        ];
+        let about = [&*api.realm(), self.snapshot.as_str(), &target];
         default_file(&environment(), Kind::Download, &about).map(Some)
     }
 }

@@ -1,11 +1,12 @@
 //! Where the state of an interrupted transfer is kept, unless the user says otherwise: one file for each thing that is done.
 //!
 //! ```text
-//! ${XDG_STATE_HOME:-$HOME/.local/state}/drystone/uploads/<hash of endpoint, source, parent>
-//!                                              /downloads/<hash of endpoint, snapshot, target>
+//! ${XDG_STATE_HOME:-$HOME/.local/state}/drystone/uploads/<hash of realm, source, parent>
+//!                                              /downloads/<hash of realm, snapshot, target>
+//!                                              /copies/<hash of realm, snapshot, realm>
 //! ```
 //!
-//! The name only finds the file again. Whether what stands in it fits is the library's to decide.
+//! A realm is a server as seen by an account in a region ([`client::api::Api::realm`]). The name only finds the file again. Whether what stands in it fits is the library's to decide.
 
 use anyhow::{Context, bail};
 use client::config::Environment;
@@ -80,6 +81,7 @@ fn name(about: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::remote::{RequestArgs, ServerArgs, connect};
 
     #[test]
     fn the_home_of_states_is_that_of_xdg() {
@@ -95,6 +97,42 @@ mod tests {
             Some("/h/.local/state"),
         );
         check(&[], None);
+    }
+
+    #[test]
+    fn another_path_region_or_caller_is_another_realm() {
+        let realm = |changes: &[(&str, &str)]| {
+            let usual = [
+                ("AWS_ENDPOINT_URL", "https://disks.example:8443/a"),
+                ("AWS_REGION", "eu-west-1"),
+                ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+                ("AWS_SECRET_ACCESS_KEY", "x"),
+            ];
+            let both = usual.iter().chain(changes);
+            let environment =
+                Environment::new(both.map(|(name, value)| ((*name).into(), (*value).into())));
+            let (server, requests) = (ServerArgs::default(), RequestArgs::default());
+            connect(&server, &requests, &environment)
+                .expect("a server")
+                .realm()
+        };
+        assert_eq!(
+            realm(&[]),
+            "https://disks.example:8443/a in eu-west-1 with access key AKIAIOSFODNN7EXAMPLE"
+        );
+        for other in [
+            ("AWS_ENDPOINT_URL", "https://disks.example:8443/b"),
+            ("AWS_REGION", "eu-west-2"),
+            ("AWS_ACCESS_KEY_ID", "AKIAI44QH8DHBEXAMPLE"),
+        ] {
+            assert_ne!(realm(&[]), realm(&[other]), "{other:?}");
+        }
+        // Temporary keys are others every hour, for the same caller.
+        let session = |key| realm(&[("AWS_ACCESS_KEY_ID", key), ("AWS_SESSION_TOKEN", key)]);
+        assert_eq!(
+            session("ASIAIOSFODNN7EXAMPLE"),
+            session("ASIAI44QH8DHBEXAMPLE")
+        );
     }
 
     #[test]

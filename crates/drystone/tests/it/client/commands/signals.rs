@@ -4,6 +4,8 @@ use super::super::proxy::{Fault, On, Proxy, Rule};
 use super::session::{Running, Session, content};
 use rustix::process::Signal;
 use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Sixteen MiB of data, for transfers that are held up by a bandwidth of one or two MiB a second.
 const DATA: [u64; 32] = {
@@ -159,6 +161,20 @@ fn a_killed_upload_is_resumed() {
     let pending = snapshots(&session);
     assert_eq!(pending.len(), 1, "{pending:?}");
     let id = pending[0]["snapshot_id"].as_str().expect("an id");
+    // To another key it is unknown, which does not mean that it is gone.
+    let notes = session.path(".local/state/drystone/uploads");
+    let state = only_file(&notes);
+    let made = session.run(&["key", "create", "--new-account", "--data", "data", "--json"]);
+    let key: Value = serde_json::from_str(&made.stdout).expect("JSON");
+    let text = |name: &str| key[name].as_str().expect("text").to_owned();
+    let by_name = ["upload", "disk", "--state", state.to_str().expect("text")];
+    let mut other = session.command(&by_name);
+    other.env("AWS_ACCESS_KEY_ID", text("access_key_id"));
+    other.env("AWS_SECRET_ACCESS_KEY", text("secret_access_key"));
+    let done = Running::start(other).end();
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("another upload"), "{done:?}");
+
     let done = session.run(&["wait", id, "--timeout", "100ms"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stderr.contains("still pending"), "{done:?}");
@@ -176,6 +192,14 @@ fn a_killed_upload_is_resumed() {
     // Nothing is left to resume: the next one is another snapshot.
     let next = session.json(&upload);
     assert_ne!(next["snapshot_id"], id);
+}
+
+fn only_file(directory: &Path) -> PathBuf {
+    let entries = fs::read_dir(directory).expect("readable");
+    let mut paths = entries.map(|entry| entry.expect("readable").path());
+    let path = paths.next().expect("a file");
+    assert!(paths.next().is_none());
+    path
 }
 
 #[test]
