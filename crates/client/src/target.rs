@@ -77,7 +77,7 @@ pub struct Target(Kind);
 enum Kind {
     Disk {
         writer: Writer,
-        waiting: Option<Waiting>,
+        waiting: Option<Box<Waiting>>,
     },
     Stream(Stream),
 }
@@ -255,7 +255,7 @@ fn open_file(
     match opened {
         Ok(writer) => Ok(Target(Kind::Disk {
             writer,
-            waiting: Some(waiting),
+            waiting: Some(Box::new(waiting)),
         })),
         Err(error) => {
             if earlier == Earlier::Remove {
