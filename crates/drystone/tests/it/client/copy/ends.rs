@@ -75,6 +75,13 @@ pub fn data(letter: u8) -> Bytes {
     (0..BLOCK_BYTES).map(noise).collect::<Vec<u8>>().into()
 }
 
+fn narrow() -> ApiOptions {
+    ApiOptions {
+        in_flight_max: 2,
+        ..ApiOptions::default()
+    }
+}
+
 impl End {
     pub fn start() -> End {
         End::with(ApiOptions::default(), &[])
@@ -87,6 +94,16 @@ impl End {
             ..ApiOptions::default()
         };
         End::with(options, &[])
+    }
+
+    /// Whose client has few blocks under way, so that they are put nearly in order.
+    pub fn start_narrow() -> End {
+        End::with(narrow(), &[])
+    }
+
+    /// The same, of a server whose accounts share blocks, so that it takes no puts by digest.
+    pub fn start_narrow_and_shared() -> End {
+        End::with(narrow(), &["--config", "drystone.toml"])
     }
 
     /// Whose accounts share blocks, so that it takes no puts by digest.

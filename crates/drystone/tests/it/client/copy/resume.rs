@@ -25,7 +25,7 @@ async fn attempt(from: &End, to: &End, options: &CopyOptions) -> Result<CopyRepo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_not_put_again() {
-    let (from, to) = (End::start(), End::start_shared());
+    let (from, to) = (End::start_narrow(), End::start_narrow_and_shared());
     let snapshot = from.snapshot(None, &many()).await;
     let options = resumable(&from, &snapshot);
     to.proxy.set([Rule::new(On::PUT, Fault::Stall).skip(40)]);

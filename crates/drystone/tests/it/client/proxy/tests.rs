@@ -234,10 +234,10 @@ fn chance_draws_from_a_seed() {
         let rule = Rule::new(On::PUT, Fault::Throttled).chance(chance);
         let proxy = Proxy::start(echo.address, [rule]);
         let mut peer = Peer::of(&proxy);
-        for _ in 0..200 {
-            peer.put(b"data").expect("it works");
-        }
-        proxy.count(Fault::Throttled)
+        let throttled = |_: &u64| peer.put(b"data").expect("it works").word(1) == "400";
+        let throttled = (0..200).filter(throttled).count() as u64;
+        proxy.wait_for(Fault::Throttled, throttled);
+        throttled
     };
     let quarter = of(0.25);
     assert!((30..70).contains(&quarter), "{quarter}");
