@@ -63,9 +63,14 @@ pub async fn run(args: VerifyArgs) -> anyhow::Result<()> {
 fn ending(args: &VerifyArgs, report: &VerifyReport) -> anyhow::Result<()> {
     if report.differing > 0 {
         let text = format!(
-            "{} of {} differ from {}",
+            "{} of {} {} from {}",
             counted(report.differing, "block"),
             args.target.display(),
+            if report.differing == 1 {
+                "differs"
+            } else {
+                "differ"
+            },
             args.snapshot
         );
         if report.bad.is_empty() {

@@ -1,7 +1,8 @@
 //! What AWS charges for the calls of the EBS direct APIs.
 
-/// Where the prices hold, and when they did. Other regions differ by a few percent.
-pub const HOLD_FOR: &str = "us-east-1, November 2026 (aws.amazon.com/ebs/pricing)";
+/// Where the prices hold, and who says so today. Other regions differ by a few percent.
+pub const HOLD_FOR: &str =
+    "us-east-1, as its user guide gave them (today's: aws.amazon.com/ebs/pricing)";
 
 /// Dollars for a thousand calls; nothing for those that are free: starting, completing, and all of EC2 (SPEC 3.17).
 pub fn for_a_thousand(operation: &str) -> Option<f64> {
