@@ -12,6 +12,8 @@ use crate::journal::{Journal, Records};
 use crate::tasks::blocking;
 use crate::wait::describe;
 use crate::{Error, SnapshotId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fmt::Write;
 use std::path::Path;
 use std::pin::pin;
@@ -179,4 +181,22 @@ pub(crate) async fn create(path: &Path, header: String) -> Result<Journal, Error
 pub(crate) async fn records(path: &Path) -> Result<Records, Error> {
     let path = path.to_owned();
     blocking(move || Ok(Records::open(&path)?.0)).await
+}
+
+/// The header of a state file as text.
+pub(crate) fn encode(state: &impl Serialize) -> String {
+    serde_json::to_string(state).expect("strings and numbers are JSON")
+}
+
+/// The header of a state file from its text; `what` is what it should be the state of, as in `an upload`.
+///
+/// # Errors
+/// [`Error::Config`]: it is the header of something else.
+pub(crate) fn decode<T: DeserializeOwned>(text: &str, path: &Path, what: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|_| {
+        Error::Config(format!(
+            "{} is not the state of {what}: name another file",
+            path.display()
+        ))
+    })
 }

@@ -4,7 +4,7 @@
 //! found again, and after, with the snapshot's id.
 
 use super::CopyBase;
-use crate::{Error, SnapshotId};
+use crate::{Error, SnapshotId, pending};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -29,16 +29,11 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn encode(&self) -> String {
-        serde_json::to_string(self).expect("strings and numbers are JSON")
+        pending::encode(self)
     }
 
     pub(super) fn decode(text: &str, path: &Path) -> Result<State, Error> {
-        serde_json::from_str(text).map_err(|_| {
-            Error::Config(format!(
-                "{} is not the state of a copy: name another file",
-                path.display()
-            ))
-        })
+        pending::decode(text, path, "a copy")
     }
 
     /// The copy, once it was started.

@@ -3,7 +3,7 @@
 //! It is written twice: before the snapshot is started, so that a kill between leaves the client token by which the same snapshot is
 //! found again, and after, with the snapshot's id.
 
-use crate::{Error, SnapshotId};
+use crate::{Error, SnapshotId, pending};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -30,16 +30,11 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn encode(&self) -> String {
-        serde_json::to_string(self).expect("strings and numbers are JSON")
+        pending::encode(self)
     }
 
     pub(super) fn decode(text: &str, path: &Path) -> Result<State, Error> {
-        serde_json::from_str(text).map_err(|_| {
-            Error::Config(format!(
-                "{} is not the state of an upload: name another file",
-                path.display()
-            ))
-        })
+        pending::decode(text, path, "an upload")
     }
 
     /// The snapshot, once it was started.
